@@ -1,0 +1,86 @@
+# Everything one does with this repository. `make` alone lists it; nothing but Python 3.11, git and
+# make is needed beforehand: the environment is made in .venv and kept until pyproject.toml changes.
+
+PYTHON ?= python3
+ENV := .venv
+BIN := $(ENV)/bin
+RUNTIME := $(ENV)/.celeriac-runtime
+DEV := $(ENV)/.celeriac-dev
+CHECKED := $(wildcard src tests benchmarks examples)
+# In this order: what fails fast comes first.
+TESTS := $(wildcard $(addprefix tests/,unit contract integration faults interop))
+
+# More options for pytest: make unit PYTEST="-k settlement -x"
+PYTEST ?=
+DOCS_OUTPUT := docs/_build/html
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+# Silences the question for a newer version, which would need the network at each run.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The parts of `test` run one after the other, also under `make -j`: they share two cores and a screen.
+.NOTPARALLEL:
+.PHONY: help env demo test check bench docs format lint types architecture \
+        unit contract integration faults interop fix dist clean
+
+help: ## Say what there is to make
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUNTIME) ## See a worker do a real job: statistics of the whole standard library
+	@$(BIN)/python examples/stdlib_census/demo.py
+
+test: $(DEV) format lint types docs ## Check everything, then run every test (what CI runs)
+	$(BIN)/python -m pytest $(PYTEST) $(TESTS)
+
+check: $(DEV) format lint types architecture ## Check format, lint, types and architecture; run no other test
+
+bench: $(RUNTIME) ## Measure Celeriac beside Celery on this machine
+	$(BIN)/python -m benchmarks
+
+docs: $(DEV) ## Build the documentation into docs/_build/html, warnings as errors
+	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --fresh-env --quiet -b html docs $(DOCS_OUTPUT)
+	@echo "documentation: $(DOCS_OUTPUT)/index.html"
+
+format: $(DEV) ## Check the format (make fix corrects it)
+	$(BIN)/ruff format --check
+
+lint: $(DEV) ## Look for mistakes and needless complexity
+	$(BIN)/ruff check
+
+types: $(DEV) ## Check types with mypy (strict) and pyright
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/pyright
+
+architecture: $(DEV) ## Check that imports go down and that nothing grows too long
+	$(BIN)/python -m pytest $(PYTEST) --quiet tests/unit/test_architecture.py
+
+unit: $(DEV) ## Test single parts
+contract: $(DEV) ## Test every broker and store against its contract
+integration: $(DEV) ## Test clients and workers together
+faults: $(DEV) ## Test that nothing is lost when processes are killed
+interop: $(DEV) ## Test against bytes that Celery wrote
+unit contract integration faults interop:
+	$(BIN)/python -m pytest $(PYTEST) tests/$@
+
+env: $(DEV) ## Make the environment in .venv, for editors and for running things by hand
+
+fix: $(DEV) ## Correct format and what lint can correct
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+dist: $(DEV) ## Build the wheel and the source archive into dist/
+	$(BIN)/python -m build
+
+clean: ## Remove what was built, and the environment
+	rm -rf $(ENV) .bench-env build dist $(DOCS_OUTPUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(RUNTIME): pyproject.toml
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) .
+	@touch $@
+
+$(DEV): pyproject.toml
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) '.[dev]'
+	@touch $@ $(RUNTIME)

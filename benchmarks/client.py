@@ -1,0 +1,121 @@
+"""The caller's side of every workload, run as a process of its own inside either environment.
+
+`python -m benchmarks.client ACTION MODULE [ARGUMENT ...]` does one action with the app of MODULE
+and prints one JSON object. It measures and never judges; the suite does the sums. Standard library
+only, because it also runs where Celeriac is not installed.
+"""
+
+import importlib
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+WARM_UP = 20
+"""Calls made before the clock starts, so that opening a connection is not measured."""
+
+TIMEOUT = 30.0
+"""Seconds that any one result may take."""
+
+SUM = 3
+"""What every no-op gives: add(1, 2)."""
+
+Answer = dict[str, Any]
+
+
+def fill(module: Any, count: str, batch: str) -> Answer:
+    """Enqueue `count` no-ops; answers some of their ids, to check results by."""
+    ids = module.send_many(int(count), int(batch))
+    return {"ids": [ids[0], ids[len(ids) // 2], ids[-1]]}
+
+
+def enqueue(module: Any, count: str) -> Answer:
+    """Time `count` calls of delay()."""
+    delay = module.add.delay
+    for _ in range(WARM_UP):
+        delay(1, 2)
+    return _timed(lambda: [delay(1, 2) for _ in range(int(count))])
+
+
+def enqueue_many(module: Any, count: str, batch: str) -> Answer:
+    """Time enqueueing `count` tasks, `batch` in each call."""
+    module.send_many(WARM_UP, WARM_UP)
+    return _timed(lambda: module.send_many(int(count), int(batch)))
+
+
+def _timed(work: Callable[[], object]) -> Answer:
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def round_trip(module: Any, count: str) -> Answer:
+    """Time `count` round trips, one at a time: seconds from the call to the value."""
+    trip = _trip(module.add)
+    for _ in range(WARM_UP):
+        trip()
+    return {"seconds": [trip() for _ in range(int(count))]}
+
+
+def _trip(add: Any) -> Callable[[], float]:
+    def trip() -> float:
+        start = time.perf_counter()
+        value = add.delay(1, 2).get(timeout=TIMEOUT)
+        seconds = time.perf_counter() - start
+        _expect([value])
+        return seconds
+
+    return trip
+
+
+def doorbell(module: Any, count: str, interval: str) -> Answer:
+    """Send one task about every `interval` seconds; answers when each was called and had returned.
+
+    The pauses are drawn between half and one and a half times the interval, so that no polling
+    rhythm on the other side can fit them by chance. Send number i is task number i.
+    """
+    pauses = random.Random(20)  # the same pauses in every run
+    called: list[int] = []
+    returned: list[int] = []
+    for number in range(WARM_UP + int(count)):
+        time.sleep(float(interval) * pauses.uniform(0.5, 1.5))
+        called.append(time.monotonic_ns())
+        module.ring.delay(number)
+        returned.append(time.monotonic_ns())
+    return {"called": called, "returned": returned, "skip": WARM_UP}
+
+
+def countdown(module: Any, count: str, seconds: str) -> Answer:
+    """Enqueue `count` tasks that are due in `seconds` seconds."""
+    add, due = module.add, int(seconds)
+    return _timed(lambda: [add.apply_async((1, 2), countdown=due) for _ in range(int(count))])
+
+
+def check(module: Any, *ids: str) -> Answer:
+    """Fetch the stored results of no-ops; fails when one is missing or wrong."""
+    _expect([module.app.AsyncResult(task_id).get(timeout=TIMEOUT) for task_id in ids])
+    return {"checked": len(ids)}
+
+
+def _expect(values: list[object]) -> None:
+    """Fail, which the suite reports, if a no-op gave anything but its value."""
+    if any(value != SUM for value in values):
+        raise SystemExit(f"results of add(1, 2) are {values!r}, each should be {SUM}")
+
+
+ACTIONS: dict[str, Callable[..., Answer]] = {
+    action.__name__: action
+    for action in (fill, enqueue, enqueue_many, round_trip, doorbell, countdown, check)
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the arguments say and print the answer."""
+    action, module, *rest = arguments
+    json.dump(ACTIONS[action](importlib.import_module(module), *rest), sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,184 @@
+"""The contract of a broker: what every adapter promises, and what the worker may rely on.
+
+A ``Broker`` is the server as a client sees it: publish, sizes, purge. A ``Consumer`` is one worker's
+hold on some queues: claim, renew, settle. Both are synchronous and may be used from several threads;
+an adapter opens what it needs on first use, and again after a fork.
+
+**Every receipt is a fence.** ``commit``, ``renew``, ``start``, ``defer`` and ``requeue`` act on a
+delivery only while its receipt still holds the lease, in the same atomic step; otherwise they do
+nothing for that delivery and say so. A receipt is lost when ``sweep`` takes a lease that was not
+renewed in time, and it never comes back: renewal does not re-create a lease.
+
+All methods raise ``OperationalError`` when the server cannot do its work before the deadline that the
+broker was opened with; then nothing, or on ``commit`` perhaps everything, was done.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from celeriac.completion import SETTLED, STALE, Completion, Settlement, Verdict, refused
+from celeriac.message import DeadLetter, Delivery, Publish, QueueSize
+
+if TYPE_CHECKING:
+    from celeriac.results.base import ResultStore
+
+LEASE = 20.0
+"""Seconds after which a lease that was not renewed may be taken by others."""
+
+
+class Broker(ABC):
+    """Holds messages. One object per app and process; thread-safe; usable after a fork."""
+
+    url: str
+    """The address it was opened with, passwords masked."""
+    location: str
+    """Identity of the server: a store with the same location can share a transaction."""
+
+    @abstractmethod
+    def publish(self, publishes: Sequence[Publish]) -> None:
+        """Take over messages: all of them, or none.
+
+        On return they survive a crash of this process and, as far as the server's own settings
+        promise it, of the server. A message with a future ``due`` is delivered not before it.
+        """
+
+    @abstractmethod
+    def consumer(self, queues: Sequence[str], *, lease: float = LEASE) -> "Consumer":
+        """Return a new consumer of these queues, whose leases last ``lease`` seconds."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, QueueSize]:
+        """Return what each queue holds that is not empty. A snapshot, exact when taken."""
+
+    @abstractmethod
+    def purge(self, queue: str) -> int:
+        """Remove all messages of a queue that no worker holds; return how many there were."""
+
+    @abstractmethod
+    def dead(self, limit: int = 100) -> list[DeadLetter]:
+        """Return the newest dead letters, newest first."""
+
+    @abstractmethod
+    def worker_seen(self) -> float | None:
+        """Return the wall time at which a consumer last gave a sign of life, None if never."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections. The broker opens them again if it is used again."""
+
+
+class Consumer(ABC):
+    """One worker's hold on some queues. Thread-safe, except ``claim`` and ``wait``: one thread."""
+
+    lease: float
+    """Seconds that a lease lasts."""
+
+    @abstractmethod
+    def claim(self, count: int, size: int) -> list[Delivery]:
+        """Take up to ``count`` messages of together at most ``size`` body bytes, under leases.
+
+        One message larger than ``size`` is taken if it is the first. Within a queue: higher priority
+        first, then oldest first; among queues, turns. Taking, recording and leasing are one atomic
+        step. Does not block: an empty list means that nothing was ready.
+        """
+
+    @abstractmethod
+    def wait(self, timeout: float) -> None:
+        """Block until a claim may find something, ``wake`` is called, or ``timeout`` seconds passed.
+
+        It may return early without cause; it must not sleep through a message by more than 250 ms.
+        """
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Make ``wait`` return, now or at its next call. Any thread; never blocks."""
+
+    @abstractmethod
+    def renew(self, receipts: Sequence[str]) -> set[str]:
+        """Extend these leases by a full ``lease``; return the receipts that hold none any more."""
+
+    @abstractmethod
+    def start(self, receipts: Sequence[str]) -> set[str]:
+        """Put on record that these runs begin; return the stale receipts.
+
+        A recorded start whose lease is then lost counts as a loss; without it a loss counts nothing.
+        """
+
+    @abstractmethod
+    def defer(self, receipt: str, due: float, *, unknown: bool = False) -> bool:
+        """Give a delivery back to the tail of its queue, not to be delivered before ``due``.
+
+        ``due`` is wall time. ``unknown`` marks it as parked, because nobody knew the task.
+        Return False if the receipt was stale.
+        """
+
+    @abstractmethod
+    def requeue(self, receipts: Sequence[str]) -> None:
+        """Give deliveries back to the place they were taken from, uncounted. Stale ones are skipped."""
+
+    @abstractmethod
+    def sweep(self) -> int:
+        """Take back the messages whose lease ended, of all consumers; return how many.
+
+        They are ready again, marked as suspect; a run whose start is on record counts as a loss.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back everything still held, uncounted, and end. Idempotent."""
+
+    def commit(
+        self, completions: Sequence[Completion], store: "ResultStore | None"
+    ) -> list[Verdict]:
+        """Make completions true, each all or nothing; return one verdict for each, in order.
+
+        A completion whose document the store will never take is answered ``refused``, and nothing of
+        it is done; the others are not held back by it.
+
+        This implementation publishes, then stores, then settles: a crash in between repeats work and
+        loses none. Adapters that share a server with the store do it in one transaction instead.
+        """
+        verdicts = [self._refusal(completion, store) for completion in completions]
+        wanted = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict is SETTLED]
+        stale = self._stale([completion.receipt for completion in wanted])
+        live = [completion for completion in wanted if completion.receipt not in stale]
+        self._publish([publish for completion in live for publish in completion.publishes])
+        if store is not None and (puts := [put for c in live for put in c.puts]):
+            store.put(puts)
+        settled = iter(self._settle(live))
+        for index, completion in enumerate(completions):
+            if verdicts[index] is SETTLED:
+                lost = completion.receipt in stale
+                verdicts[index] = STALE if lost else next(settled)
+        return verdicts
+
+    @staticmethod
+    def _refusal(completion: Completion, store: "ResultStore | None") -> Verdict:
+        """Return a refusal, or SETTLED for what may go on."""
+        if store is not None:
+            for put in completion.puts:
+                if error := store.refusal(put):
+                    return refused(error)
+        return SETTLED
+
+    @abstractmethod
+    def _publish(self, publishes: Sequence[Publish]) -> None:
+        """Publish what follows from completions; may be empty."""
+
+    @abstractmethod
+    def _stale(self, receipts: Sequence[str]) -> set[str]:
+        """Return those of the receipts that hold no lease."""
+
+    @abstractmethod
+    def _settle(self, completions: Sequence[Completion]) -> list[Verdict]:
+        """Count joins and settle deliveries, fenced by their receipts; documents are stored already.
+
+        A completion with a join that completes its chord, and bears no token yet, is not settled but
+        answered ``held``.
+        """
+
+
+def gives_back(settlement: Settlement) -> bool:
+    """Whether this settlement makes the message ready again."""
+    return settlement in (Settlement.REQUEUE, Settlement.RETURN, Settlement.LOSS)

@@ -1,0 +1,96 @@
+"""The broker on the embedded file, as its clients see it.
+
+A message is a row; its place (ready, delayed, leased) is told by two columns, so that a claim moves no
+payload. Publishing waits for the disk; see the documentation (delivery guarantees) for what survives
+what. The consumer's side is ``consumer.py``.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from random import sample
+
+from celeriac.brokers.base import LEASE, Broker
+from celeriac.brokers.sqlite.consumer import SqliteConsumer
+from celeriac.brokers.sqlite.rows import SQL, publish_row
+from celeriac.embedded.database import Database
+from celeriac.embedded.doorbells import Ringer
+from celeriac.message import DeadLetter, Message, Publish, QueueSize
+
+RING_AT_MOST = 4
+"""How many consumers of a queue are rung for one commit: enough to find an idle one, no stampede."""
+
+
+class SqliteBroker(Broker):
+    """Queues in an embedded file."""
+
+    def __init__(self, path: str, timeout: float = 5.0) -> None:
+        self.url = f"sqlite:///{path}"
+        self.location = f"sqlite:{path}"
+        self.database = Database(path, timeout)
+        self._ringer = Ringer()
+
+    def publish(self, publishes: Sequence[Publish]) -> None:
+        if not publishes:
+            return
+        with self.database.write(durable=True) as connection:
+            connection.executemany(SQL["publish"], map(publish_row, publishes))
+        self.ring({publish.queue for publish in publishes})
+
+    def consumer(self, queues: Sequence[str], *, lease: float = LEASE) -> SqliteConsumer:
+        return SqliteConsumer(self.database, queues, lease, self.ring)
+
+    def ring(self, queues: Iterable[str], watches: Iterable[tuple[str, str]] = ()) -> None:
+        """Wake consumers of these queues, and those who watch ``(address, key)``. After a commit."""
+        gone: set[str] = set()
+        for queue in queues:
+            addresses = [row[0] for row in self.database.read(SQL["bells"], (queue,))]
+            if len(addresses) > RING_AT_MOST:
+                addresses = sample(addresses, RING_AT_MOST)
+            gone.update(a for a in addresses if self._ringer.ring(a) is False)
+        for address, key in watches:
+            self._ringer.ring(address, key)
+        if gone:
+            with self.database.write() as connection:
+                connection.executemany(SQL["take_bell"], [(address,) for address in gone])
+
+    def sizes(self) -> dict[str, QueueSize]:
+        parked: dict[str, dict[str, int]] = {}
+        for queue, task, count in self.database.read(SQL["unknown"]):
+            parked.setdefault(queue, {})[task] = count
+        return {
+            queue: QueueSize(
+                ready=ready, delayed=delayed, leased=leased, unknown=parked.get(queue, {})
+            )
+            for queue, ready, delayed, leased in self.database.read(SQL["sizes"])
+        }
+
+    def purge(self, queue: str) -> int:
+        with self.database.write(durable=True) as connection:
+            return connection.execute(SQL["purge"], (queue,)).rowcount
+
+    def dead(self, limit: int = 100) -> list[DeadLetter]:
+        return [_dead_letter(row) for row in self.database.read(SQL["dead_newest"], (limit,))]
+
+    def worker_seen(self) -> float | None:
+        rows = self.database.read(SQL["last_seen"])
+        return float(rows[0][0]) if rows else None
+
+    def close(self) -> None:
+        self._ringer.close()
+        self.database.close()
+
+
+def _dead_letter(row: sqlite3.Row) -> DeadLetter:
+    (id_, task, headers, body, content_type, encoding, priority, reply_to, *rest) = row
+    queue, reason, died, losses = rest
+    message = Message(
+        id=id_,
+        task=task,
+        headers=headers,
+        body=body,
+        content_type=content_type,
+        content_encoding=encoding,
+        priority=priority,
+        reply_to=reply_to,
+    )
+    return DeadLetter(message=message, queue=queue, reason=reason, died=died, losses=losses)

@@ -1,0 +1,58 @@
+"""``celeriac queues``, ``purge`` and ``dead``: look into the broker, and clear it."""
+
+import click
+
+from celeriac import clock
+from celeriac.cli.options import app_option, load
+
+
+@click.command()
+@app_option
+def queues(spec: str) -> None:
+    """Show what each queue holds: ready, delayed, in the hands of workers, unknown tasks."""
+    app = load(spec)
+    sizes = app.broker.sizes()
+    if not sizes:
+        click.echo("all queues are empty")
+        return
+    click.echo(f"{'queue':<24}{'ready':>10}{'delayed':>10}{'running':>10}")
+    for name, size in sizes.items():
+        click.echo(f"{name:<24}{size.ready:>10}{size.delayed:>10}{size.leased:>10}")
+        for task, count in size.unknown.items():
+            click.echo(f"  unknown task {task}: {count} waiting for a worker that knows it")
+
+
+@click.command()
+@app_option
+@click.option(
+    "-Q", "--queues", "names", help="Queues to purge, separated by commas [the default one]."
+)
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+def purge(spec: str, names: str | None, force: bool) -> None:
+    """Remove all waiting messages from queues. There is no way back."""
+    app = load(spec)
+    chosen = [n.strip() for n in (names or app.settings.task_default_queue).split(",") if n.strip()]
+    if not force:
+        click.confirm(f"Remove all waiting messages from {', '.join(chosen)}?", abort=True)
+    for name in chosen:
+        click.echo(f"{name}: {app.broker.purge(name)} messages removed")
+
+
+@click.group()
+def dead() -> None:
+    """Messages that will not be delivered again."""
+
+
+@dead.command("list")
+@app_option
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most N.")
+def dead_list(spec: str, limit: int) -> None:
+    """List dead letters, newest first, with their last words."""
+    app = load(spec)
+    letters = app.broker.dead(limit)
+    if not letters:
+        click.echo("there are no dead letters")
+    for letter in letters:
+        message = letter.message
+        click.echo(f"{clock.iso(letter.died)}  {message.task}[{message.id}]  queue {letter.queue}")
+        click.echo(f"  {letter.reason}")

@@ -1,0 +1,242 @@
+"""The client: the one road out of a process, from a call to a published message.
+
+It knows tasks only by what is given to it (name, arguments, options), so that everything that sends
+(tasks, retries, ``send_task``, later canvas and beat) sends alike. Thread-safe; usable after a fork.
+"""
+
+import os
+import socket
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from celeriac import clock, signals
+from celeriac.brokers.base import Broker
+from celeriac.context import Context, current
+from celeriac.exceptions import NoWorkerSeenWarning
+from celeriac.message import Message, Publish
+from celeriac.routing import Router
+from celeriac.settings import Settings
+from celeriac.wire import task as wire
+from celeriac.wire.repr import saferepr
+
+Moment = datetime | str
+"""A point in time: a datetime (naive is in the app's zone) or ISO 8601 text."""
+
+_WORKER_SEEN_WITHIN = 60.0
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """The options of one call (CALL-02). What is None is decided by the task or the settings."""
+
+    task_id: str | None = None
+    countdown: float | None = None
+    """Seconds from now before which it does not run."""
+    eta: Moment | None = None
+    """The moment before which it does not run."""
+    expires: float | Moment | None = None
+    """Seconds from now, or the moment, after which it is not run any more."""
+    queue: str | None = None
+    priority: int | None = None
+    headers: Mapping[str, Any] | None = None
+    ignore_result: bool | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    shadow: str | None = None
+    retries: int = 0
+    root_id: str | None = None
+    parent_id: str | None = None
+    reply_to: str | None = None
+
+
+class Client:
+    """Composes messages and hands them to the broker."""
+
+    def __init__(self, settings: Settings, broker: Broker, app_name: str) -> None:
+        self.broker = broker
+        self._router = Router(settings)
+        self._zone = clock.zone(settings.timezone)
+        self._app_name = app_name
+        self._host = socket.gethostname()
+        self._pid = 0
+        self._origin = ""
+        self._warned = False
+
+    def compose(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options
+    ) -> Publish:
+        """Return the message for a call, routed and encoded. Sends nothing.
+
+        Raises EncodeError for arguments that cannot be written, ValueError for limits or times that
+        contradict each other.
+        """
+        queue, priority = self._router.route(options.queue, options.priority)
+        due = self._due(options)
+        task_id = options.task_id or new_id()
+        request = current.get()
+        call = wire.Call(
+            task=name,
+            id=task_id,
+            origin=self._sender(),
+            argsrepr=saferepr(args),
+            kwargsrepr=saferepr(kwargs),
+            root_id=options.root_id or (request and request.root_id),
+            parent_id=options.parent_id or (request and request.id),
+            retries=options.retries,
+            eta=None if due is None else clock.iso(due, self._zone),
+            expires=None if options.expires is None else self._expiry(options.expires),
+            time_limit=options.time_limit,
+            soft_time_limit=options.soft_time_limit,
+            ignore_result=options.ignore_result,
+            shadow=options.shadow,
+            extra=options.headers or {},
+        )
+        message = Message(
+            id=task_id,
+            task=name,
+            headers=wire.encode_headers(call),
+            body=wire.encode_body(args, kwargs),
+            priority=priority,
+            reply_to=options.reply_to,
+        )
+        return Publish(queue=queue, message=message, due=due)
+
+    def send(self, publishes: Sequence[Publish]) -> None:
+        """Publish messages, all or none. Raises OperationalError within ``broker_timeout``."""
+        if signals.before_task_publish.receivers:
+            publishes = [_announced(publish) for publish in publishes]
+        self.broker.publish(publishes)
+        if signals.after_task_publish.receivers:
+            for publish in publishes:
+                _confirmed(publish)
+        if not self._warned:
+            self._warned = True
+            self._look_for_workers()
+
+    def note_child(self, task_id: str) -> None:
+        """Remember a sent task in the run that sent it (CALL-12)."""
+        request = current.get()
+        if request is not None:
+            request.children.append([[task_id, None], None])
+
+    def _due(self, options: Options) -> float | None:
+        _check_limits(options)
+        if options.countdown is not None:
+            return clock.wall() + options.countdown
+        return None if options.eta is None else self._moment(options.eta)
+
+    def _expiry(self, expires: float | Moment) -> str:
+        if isinstance(expires, int | float):
+            expires = clock.wall() + expires
+        else:
+            expires = self._moment(expires)
+        return clock.iso(expires, self._zone)
+
+    def _moment(self, moment: Moment) -> float:
+        if isinstance(moment, str):
+            return clock.parse_iso(moment, self._zone)
+        return clock.unix(moment, self._zone)
+
+    def _sender(self) -> str:
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._origin = f"gen{self._pid}@{self._host}"
+        return self._origin
+
+    def _look_for_workers(self) -> None:
+        """Warn once if nobody is there to do the work (embedded files only)."""
+        if not self.broker.location.startswith("sqlite:"):
+            return
+        seen = self.broker.worker_seen()
+        if seen is None or clock.wall() - seen > _WORKER_SEEN_WITHIN:
+            warnings.warn(
+                f"the task waits in {self.broker.location.removeprefix('sqlite:')}, where no worker has "
+                f"been seen within a minute; start one with: celeriac -A {self._app_name} worker",
+                NoWorkerSeenWarning,
+                stacklevel=4,
+            )
+
+
+def new_id() -> str:
+    """Return a fresh task id, a random UUID (version 4) as text."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def retry_options(request: Context, options: dict[str, Any]) -> Options:
+    """Return the options for the next run of this request, changed by ``options`` (TASK-27).
+
+    Same id, queue, priority, limits and headers; its parent is the run itself (QUIRK-06).
+    """
+    kept = Options(
+        task_id=request.id,
+        queue=request.delivery_info.get("routing_key"),
+        priority=request.delivery_info.get("priority"),
+        headers=request.headers,
+        ignore_result=request.ignore_result,
+        time_limit=request.time_limit,
+        soft_time_limit=request.soft_time_limit,
+        shadow=request.shadow,
+        expires=request.expires,
+        retries=request.retries + 1,
+        root_id=request.root_id,
+        parent_id=request.id,
+        reply_to=request.reply_to,
+    )
+    return msgspec.structs.replace(kept, **options)
+
+
+def _check_limits(options: Options) -> None:
+    soft, hard = options.soft_time_limit, options.time_limit
+    if soft is not None and hard is not None and soft > hard:
+        raise ValueError(
+            f"soft_time_limit {soft:g} s is longer than time_limit {hard:g} s; the soft limit must come first"
+        )
+    if options.countdown is not None and options.eta is not None:
+        raise ValueError("countdown and eta both say when to run; give one of them")
+
+
+def _announced(publish: Publish) -> Publish:
+    """Let receivers of before_task_publish see and change headers and properties (CALL-18)."""
+    message = publish.message
+    headers = msgspec.json.decode(message.headers)
+    properties = {
+        "correlation_id": message.id,
+        "content_type": message.content_type,
+        "content_encoding": message.content_encoding,
+        "priority": message.priority,
+        "reply_to": message.reply_to,
+        "delivery_mode": 2,
+    }
+    signals.before_task_publish.send(
+        message.task,
+        body=message.body,
+        exchange="",
+        routing_key=publish.queue,
+        headers=headers,
+        properties=properties,
+        declare=[],
+        retry_policy={},
+    )
+    changed = msgspec.structs.replace(
+        message,
+        headers=msgspec.json.encode(headers),
+        priority=properties["priority"] or 0,
+        reply_to=properties["reply_to"],
+    )
+    return msgspec.structs.replace(publish, message=changed)
+
+
+def _confirmed(publish: Publish) -> None:
+    signals.after_task_publish.send(
+        publish.message.task,
+        body=publish.message.body,
+        headers=msgspec.json.decode(publish.message.headers),
+        exchange="",
+        routing_key=publish.queue,
+    )

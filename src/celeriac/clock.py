@@ -1,0 +1,61 @@
+"""The two clocks: wall time for what people read, monotonic time for what is measured.
+
+Leases use the clock of the server that keeps them (on an embedded file the monotonic clock of this
+machine, together with its boot id). All times are seconds as ``float``. Thread-safe.
+"""
+
+from datetime import UTC, datetime, tzinfo
+from time import monotonic, time
+from zoneinfo import ZoneInfo
+
+__all__ = ["boot_id", "iso", "monotonic", "parse_iso", "unix", "wall", "zone"]
+
+_BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
+
+
+def wall() -> float:
+    """Return the wall time now, in seconds since 1970."""
+    return time()
+
+
+def iso(seconds: float, tz: tzinfo = UTC) -> str:
+    """Return a wall time as ISO 8601 with offset, microseconds kept."""
+    return datetime.fromtimestamp(seconds, tz).isoformat()
+
+
+def unix(moment: datetime, naive: tzinfo = UTC) -> float:
+    """Return a datetime as wall time; one without a zone is taken to be in ``naive``."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=naive)).timestamp()
+
+
+def parse_iso(text: str, naive: tzinfo = UTC) -> float:
+    """Return the wall time that an ISO 8601 text names.
+
+    Raises ValueError for other text.
+    """
+    return unix(datetime.fromisoformat(text), naive)
+
+
+def zone(name: str | None) -> tzinfo:
+    """Return the time zone of this name; ``None`` and ``UTC`` are UTC.
+
+    Raises ValueError if the zone is not known on this machine.
+    """
+    if name is None or name.upper() == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(
+            f"no time zone called {name!r}; write a name such as Europe/Berlin"
+        ) from None
+
+
+def boot_id() -> str:
+    """Return an id that changes when the machine starts again, for clocks that restart with it."""
+    try:
+        with open(_BOOT_ID_FILE, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        # Without /proc: the moment of boot, as far as the two clocks tell, to the nearest minute.
+        return f"boot-{round((time() - monotonic()) / 60)}"

@@ -1,0 +1,92 @@
+"""What is ambient while a task runs: its request.
+
+One context variable, so that it holds for threads and coroutines alike. Everything else is passed in.
+"""
+
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from celeriac.completion import Put
+from celeriac.message import Publish
+
+
+class StatePort(Protocol):
+    """Takes documents that a running task wants stored, in order, before its outcome."""
+
+    def store(self, put: Put) -> None:
+        """Hand over one document."""
+
+
+class Context:
+    """The request of one run, as ``self.request`` shows it (TASK-25).
+
+    Unknown message headers are attributes too, and together in ``headers`` (CALL-14).
+    """
+
+    id: str | None = None
+    task: str | None = None
+    args: Any = ()
+    kwargs: dict[str, Any] = {}
+    retries: int = 0
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
+    group_index: int | None = None
+    eta: str | None = None
+    expires: str | None = None
+    timelimit: tuple[float | None, float | None] = (None, None)
+    """``(hard, soft)`` in seconds."""
+    hostname: str | None = None
+    delivery_info: dict[str, Any] = {}
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    origin: str | None = None
+    shadow: str | None = None
+    ignore_result: bool | None = None
+    headers: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    callbacks: Any = None
+    errbacks: Any = None
+    chain: Any = None
+    chord: Any = None
+    stamps: dict[str, Any] = {}
+    stamped_headers: Any = None
+    replaced_task_nesting: int = 0
+    utc: bool = True
+    is_eager: bool = False
+    called_directly: bool = True
+    losses: int = 0
+    """How many earlier runs of this message were lost with their process."""
+
+    port: StatePort | None = None
+    """Where this run's documents go; None outside of workers."""
+    through_call: bool = False
+    """The worker calls the task through its own ``__call__``, which has not reached ours yet."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
+        self.children: list[list[Any]] = []
+        """Result tuples of the tasks that this run has sent (CALL-12)."""
+        self.follow_ups: list[Publish] = []
+        """Messages that go out together with the outcome of this run."""
+
+    @property
+    def time_limit(self) -> float | None:
+        """The hard limit of this run, in seconds."""
+        return self.timelimit[0]
+
+    @property
+    def soft_time_limit(self) -> float | None:
+        """The soft limit of this run, in seconds."""
+        return self.timelimit[1]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, or ``default``."""
+        return getattr(self, name, default)
+
+    def __repr__(self) -> str:
+        return f"<Context: {self.task}[{self.id}]>"
+
+
+current: ContextVar[Context | None] = ContextVar("celeriac_request", default=None)
+"""The request of the task that runs here, None outside of tasks."""

@@ -1,0 +1,1 @@
+"""Pools: where tasks run. The contract is in ``base``."""

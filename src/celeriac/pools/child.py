@@ -1,0 +1,251 @@
+"""The child: takes one job at a time from the shared socket, runs it, and sends back its outcome.
+
+A child holds four things of the house: the shared job socket, its own stream to the parent, its slot in the
+shared memory, and its lifeline. It writes the outcome of a job before it takes the next one. What a task
+starts inherits none of them.
+
+Soft limits come as SIGUSR1. The signal carries no meaning: the handler raises only if the parent wants
+the very job that runs, and user code runs now. It raises once per job, again only if the first one was
+swallowed where Python cannot raise (``__del__``, callbacks from C). SIGTERM ends a child after its job.
+"""
+
+import fcntl
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+from typing import Any, NoReturn
+
+import msgspec
+
+from celeriac import execution, log, signals
+from celeriac.app import Celery
+from celeriac.completion import Put
+from celeriac.exceptions import SoftTimeLimitExceeded
+from celeriac.outcome import Outcome
+from celeriac.pools import packets
+from celeriac.pools.base import Job
+from celeriac.pools.chores import Chore, do_chore
+from celeriac.pools.slots import Slots
+
+F_SETSIG = 10  # Linux; not in the fcntl module
+
+_jobs = msgspec.msgpack.Decoder(Job)
+_chores = msgspec.msgpack.Decoder(Chore)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class ChildConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What every child of a pool is told."""
+
+    hostname: str
+    loglevel: str = "WARNING"
+    max_tasks: int | None = None
+    """Jobs after which a child is replaced."""
+    max_memory: int | None = None
+    """KiB of resident memory over which a child is replaced after its job (PROT-06)."""
+
+
+class _Retire(BaseException):
+    """Breaks the wait of an idle child that is to end."""
+
+
+class Child:
+    """One child process; also the ``Port`` of the runs in it."""
+
+    def __init__(
+        self, app: Celery, config: ChildConfig, slots: Slots, slot: int, stream: socket.socket
+    ) -> None:
+        self.inside = False
+        self.hostname = config.hostname
+        self._app = app
+        self._config = config
+        self._slots = slots
+        self._slot = slot
+        self._stream = stream
+        self._raised = False
+        self._idle = False
+        self._retiring = False
+        self._done = 0
+
+    # -- the port of a run
+
+    def ask(self, number: int) -> bool:
+        self._stream.sendall(packets.frame(packets.ASK, number))
+        return self._stream.recv(1) == b"\1"
+
+    def store(self, put: Put) -> None:
+        number = self._slots.job(self._slot)
+        self._stream.sendall(packets.frame(packets.STORE, number, _encode(put)))
+
+    # -- serving
+
+    def serve(self, jobs: socket.socket) -> None:
+        """Run jobs until there are no more, or this child is to be replaced."""
+        receiver = packets.Receiver(jobs)
+        while not self._retires():
+            job = self._take(receiver)
+            if job is None:
+                return
+            self._slots.begin(self._slot, job.number)
+            outcome = self._run(job)
+            if outcome is not None:
+                frame = packets.frame(packets.OUTCOME, job.number, _encode(outcome))
+                self._stream.sendall(frame)
+            self._slots.end(self._slot)
+            self._done += 1
+
+    def serve_chores(self, jobs: socket.socket) -> None:
+        """Do chores until there are no more."""
+        receiver = packets.Receiver(jobs)
+        while packet := receiver.receive():
+            chore = _chores.decode(packet[0])
+            do_chore(self._app, chore, self.hostname)
+            self._stream.sendall(packets.frame(packets.DONE, chore.number))
+
+    def _take(self, receiver: packets.Receiver) -> Job | None:
+        try:
+            # A job that arrives in the very moment of SIGTERM is taken and not marked; the parent
+            # finds that out when this process has ended, and submits it again.
+            self._idle = True
+            packet = receiver.receive()
+            self._idle = False
+        except _Retire:
+            return None
+        return None if packet is None else _jobs.decode(packet[0])
+
+    def _run(self, job: Job) -> Outcome | None:
+        self._raised = False
+        try:
+            return execution.run(self._app, job, self)
+        except (
+            Exception
+        ) as error:  # a fault of ours, or of a signal's receiver: the job must not hang
+            return execution.broken(self._app, job, self, error)
+
+    def _retires(self) -> bool:
+        if self._retiring:
+            return True
+        limit = self._config.max_tasks
+        if limit is not None and self._done >= limit:
+            return True
+        cap = self._config.max_memory
+        return cap is not None and self._done > 0 and resident_kib() > cap
+
+    # -- signals
+
+    def install_signals(self) -> None:
+        """Take over the two signals, and let all others have their default meaning."""
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, self._on_soft_limit)
+        signal.signal(signal.SIGTERM, self._on_term)
+        sys.unraisablehook = self._on_unraisable
+
+    def _on_soft_limit(self, *_: Any) -> None:
+        job = self._slots.job(self._slot)
+        if self.inside and job and not self._raised and self._slots.wanted(self._slot) == job:
+            self._raised = True
+            raise SoftTimeLimitExceeded()
+
+    def _on_term(self, *_: Any) -> None:
+        self._retiring = True
+        if self._idle:
+            raise _Retire
+
+    def _on_unraisable(self, unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, SoftTimeLimitExceeded):
+            # Swallowed where nobody can catch it: the parent's next signal may raise again.
+            self._raised = False
+        else:
+            sys.__unraisablehook__(unraisable)
+
+
+def main(
+    child: Child,
+    name: str,
+    jobs: socket.socket,
+    stream: socket.socket,
+    lifeline: int,
+    *,
+    chores: bool,
+) -> NoReturn:
+    """Be a child, from just after the fork to the end of the process."""
+    status = 1
+    try:
+        hold_lifeline(lifeline, group=True)
+        child.install_signals()
+        random.seed()
+        _shed_in_grandchildren(jobs, stream, lifeline)
+        set_up_logging(child._app, child._config.loglevel, name)
+        signals.worker_process_init.send(child.hostname)
+        if chores:
+            child.serve_chores(jobs)
+        else:
+            child.serve(jobs)
+        status = 0
+    except BrokenPipeError:
+        pass  # The parent has gone; so do we.
+    except BaseException:
+        logging.getLogger("celeriac.pools").exception("child process failed")
+    finally:
+        signals.worker_process_shutdown.send(child.hostname, pid=os.getpid(), exitcode=status)
+        for flush in (sys.stdout.flush, sys.stderr.flush, logging.shutdown):
+            try:
+                flush()
+            except (OSError, ValueError):
+                pass
+        os._exit(status)
+
+
+def hold_lifeline(descriptor: int, *, group: bool) -> None:
+    """Have the kernel kill this process (with its group) when the other end of a pipe is closed.
+
+    The other end is the parent's; the kernel closes it however the parent ends. Works while C code
+    runs, and needs no thread.
+    """
+    os.setpgid(0, 0)
+    owner = -os.getpid() if group else os.getpid()
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, owner)
+    fcntl.fcntl(descriptor, F_SETSIG, signal.SIGKILL)
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+
+def set_up_logging(app: Celery, level: str, process: str) -> None:
+    """Log as the app's settings say, under this process name."""
+    settings = app.settings
+    log.set_up(
+        level,
+        settings.worker_log_format,
+        settings.worker_task_log_format,
+        hijack_root=settings.worker_hijack_root_logger,
+        process=process,
+    )
+
+
+def resident_kib() -> int:
+    """Return the resident memory of this process."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def _shed_in_grandchildren(jobs: socket.socket, stream: socket.socket, lifeline: int) -> None:
+    """See to it that processes forked by tasks hold no descriptor of ours.
+
+    Programs that tasks start close them anyway: all of them are close-on-exec.
+    """
+    owner = os.getpid()
+
+    def shed() -> None:
+        if os.getppid() == owner or threading.main_thread():
+            jobs.close()
+            stream.close()
+            os.close(lifeline)
+            signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=shed)

@@ -1,0 +1,49 @@
+"""Chores: what needs user code but belongs to no run, done in a spare child.
+
+Two kinds: a worker signal with receivers, and the failure handlers of a run that was killed.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from celeriac import execution, signals
+from celeriac.app import Celery
+from celeriac.context import Context
+from celeriac.exceptions import TaskError, TimeLimitExceeded, WorkerLostError
+from celeriac.message import Message
+
+CHORE_SECONDS = 30.0
+"""How long one chore may take before its process is killed."""
+
+
+class Chore(Struct, frozen=True, kw_only=True):
+    """One chore. Either ``signal`` is set, or ``message``."""
+
+    number: int
+    signal: str = ""
+    sender: str = ""
+    arguments: dict[str, Any] = {}
+    """For a signal: its arguments, as data. ``request`` is made into a request."""
+    message: Message | None = None
+    """For the handlers of a killed run: its message."""
+    text: str = ""
+    """What happened to the run, in words."""
+    overtime: float | None = None
+    """The hard limit in seconds, if that was it."""
+
+
+def do_chore(app: Celery, chore: Chore, hostname: str) -> None:
+    """Do one chore, in the spare child. Errors of user code are logged."""
+    if chore.message is not None:
+        execution.mourn(app, chore.message, chore.text, death(chore.overtime, chore.text), hostname)
+        return
+    arguments = dict(chore.arguments)
+    if isinstance(arguments.get("request"), dict):
+        arguments["request"] = Context(**arguments["request"])
+    signals.CATALOGUE[chore.signal].send(chore.sender, **arguments)
+
+
+def death(overtime: float | None, text: str) -> TaskError:
+    """Return the exception that stands for a run whose process was killed or lost."""
+    return WorkerLostError(text) if overtime is None else TimeLimitExceeded(overtime)

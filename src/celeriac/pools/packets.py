@@ -1,0 +1,122 @@
+"""Packets: whole messages over AF_UNIX SOCK_SEQPACKET sockets, with descriptors beside them.
+
+A body above 64 KiB travels as a memory file beside an empty packet, so that any size is one packet. Also
+frames, the byte format of a child's own stream to the parent.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+
+INLINE = 64 * 1024
+_FD = struct.calcsize("i")
+_MOST_DESCRIPTORS = 8
+_ANCILLARY = socket.CMSG_SPACE(_MOST_DESCRIPTORS * _FD)
+_INLINE, _BESIDE = b"\0", b"\1"
+
+_FRAME = struct.Struct("<IBQ")
+ASK, STORE, OUTCOME, DONE = range(4)
+"""Kinds of frames: a start that waits for permission, a document, an outcome, a chore is done."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return two ends of a packet connection."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(
+    end: socket.socket, data: bytes, descriptors: Sequence[int] = (), *, block: bool = True
+) -> bool:
+    """Send one packet; False if ``block`` is off and there is no room. Raises OSError."""
+    beside = -1
+    if len(data) > INLINE:
+        beside = _memory_file(data)
+        descriptors = [*descriptors, beside]
+        data = b""
+    flag = _INLINE if beside < 0 else _BESIDE
+    flags = 0 if block else socket.MSG_DONTWAIT
+    try:
+        if descriptors:
+            socket.send_fds(end, [flag, data], descriptors, flags)
+        else:
+            end.send(flag + data, flags)
+    except BlockingIOError:
+        return False
+    finally:
+        if beside >= 0:
+            os.close(beside)
+    return True
+
+
+class Receiver:
+    """Receives packets from one socket, through one buffer. One thread."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._buffer = bytearray(INLINE + 1)
+        self._view = memoryview(self._buffer)
+
+    def receive(self, *, block: bool = True) -> tuple[bytes, list[int]] | None:
+        """Return a packet and the descriptors beside it; None when the other side has closed.
+
+        With ``block`` off, BlockingIOError says that nothing is there.
+        """
+        flags = socket.MSG_CMSG_CLOEXEC | (0 if block else socket.MSG_DONTWAIT)
+        size, ancillary, _, _ = self._end.recvmsg_into([self._buffer], _ANCILLARY, flags)
+        if size == 0:
+            return None
+        data = bytes(self._view[1:size])
+        if not ancillary:
+            return data, []
+        descriptors = list(_descriptors(ancillary))
+        if self._buffer[0] == 1:
+            data = _read_memory_file(descriptors.pop())
+        return data, descriptors
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> Iterator[int]:
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            yield from struct.unpack(f"{len(data) // _FD}i", data[: len(data) // _FD * _FD])
+
+
+def _memory_file(data: bytes) -> int:
+    descriptor = os.memfd_create("celeriac-packet", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+    return descriptor
+
+
+def _read_memory_file(descriptor: int) -> bytes:
+    with open(descriptor, "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+def frame(kind: int, number: int, payload: bytes = b"") -> bytes:
+    """Return one frame of a child's stream."""
+    return _FRAME.pack(len(payload), kind, number) + payload
+
+
+class FrameReader:
+    """Cuts a stream into frames. Fed with whatever has arrived; one thread."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+        """Take in bytes; return the frames that are complete now, as (kind, number, payload)."""
+        pending = self._pending
+        pending += data
+        frames = []
+        start = 0
+        while len(pending) - start >= _FRAME.size:
+            size, kind, number = _FRAME.unpack_from(pending, start)
+            end = start + _FRAME.size + size
+            if len(pending) < end:
+                break
+            frames.append((kind, number, bytes(pending[start + _FRAME.size : end])))
+            start = end
+        del pending[:start]
+        return frames

@@ -1,0 +1,98 @@
+"""The spare child: forked when a chore comes, kept until the worker ends.
+
+Chores have a time limit each; a spare child that hangs is killed, and its next chores go to a new one.
+"""
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from celeriac.pools import packets
+from celeriac.pools.chores import CHORE_SECONDS, Chore
+from celeriac.pools.nursery import Kin, Nursery
+from celeriac.pools.slots import CAPACITY
+
+log = logging.getLogger("celeriac.pools")
+
+SPARE_SLOT = CAPACITY - 1
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Spare:
+    """Queues chores for the spare child. ``do`` may be called from any thread."""
+
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+        self._ours, self._theirs = packets.pair()
+        self._numbers = itertools.count(1)
+        self._pending: dict[int, Chore] = {}
+        self._sent: set[int] = set()
+        self._since = 0.0
+        self._kin: Kin | None = None
+        self._idle = threading.Condition()
+
+    def do(self, make: Callable[..., Chore] = Chore, **fields: Any) -> None:
+        """Queue a chore. Never blocks."""
+        chore = make(number=next(self._numbers), **fields)
+        with self._idle:
+            self._pending[chore.number] = chore
+        self._nursery.wake()
+
+    def done(self, number: int) -> None:
+        """A chore is done. The reporting thread."""
+        with self._idle:
+            self._pending.pop(number, None)
+            self._since = monotonic()
+            if not self._pending:
+                self._idle.notify_all()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a chore is not done yet."""
+        return bool(self._pending)
+
+    def born(self, kin: Kin) -> None:
+        """The spare child has begun. The supervising thread."""
+        self._kin = kin
+        self._since = monotonic()
+
+    def died(self, kin: Kin) -> None:
+        """The spare child has ended; the chore it did is given up. The supervising thread."""
+        with self._idle:
+            first = next(iter(self._pending), None)
+            if first is not None and first in self._sent:
+                chore = self._pending.pop(first)
+                what = chore.signal or f"the handlers of {chore.message and chore.message.task}"
+                log.error("%s did not come to an end: %s", what, kin.last_words())
+            self._sent.clear()
+            self._ours.close()
+            self._theirs.close()
+            self._ours, self._theirs = packets.pair()
+            self._kin = None
+
+    def enforce(self) -> float:
+        """Fork, hand over, kill, as needed; return the seconds until the next look."""
+        if not self._pending:
+            return 60.0
+        if self._kin is None:
+            if not self._nursery.expects(SPARE_SLOT):
+                self._nursery.fork(SPARE_SLOT, jobs=self._theirs)
+            return 60.0
+        for number, chore in list(self._pending.items()):
+            if number not in self._sent:
+                if not self._sent & self._pending.keys():
+                    self._since = monotonic()
+                if not packets.send(self._ours, _encode(chore), block=False):
+                    return 0.05
+                self._sent.add(number)
+        left = self._since + CHORE_SECONDS - monotonic()
+        if left <= 0:
+            self._kin.kill()
+            return 60.0
+        return left

@@ -1,0 +1,271 @@
+"""The template: the program that imports the app once and forks every child.
+
+Started by the parent with four descriptors: its control socket, the shared job socket, the slots, its
+lifeline. It sends the manifest, then forks a child for each request and reports those that ended. It has
+one thread, opens no connection, and runs no task.
+"""
+
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import Any
+
+import msgspec
+
+from celeriac import imports, signals
+from celeriac.app import Celery, find_app
+from celeriac.exceptions import AppNotFound, CeleriacError
+from celeriac.pools import packets
+from celeriac.pools.child import Child, ChildConfig, hold_lifeline, main, set_up_logging
+from celeriac.pools.manifest import AppFailed, Manifest, TaskOptions
+from celeriac.pools.slots import Slots
+
+log = logging.getLogger("celeriac.pools")
+
+
+class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What the parent tells the template at its start."""
+
+    spec: str
+    """The value of ``-A``."""
+    child: ChildConfig
+    settings: dict[str, Any] = {}
+    """Settings from the command line; they win over the app's."""
+
+
+class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Fork a child. Beside it: its stream, its lifeline, and for a spare child its job socket."""
+
+    slot: int
+    serial: int
+    chores: bool = False
+
+
+class Forked(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A child has begun. Beside it: its pidfd."""
+
+    slot: int
+    pid: int
+
+
+class Exited(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A child has ended, with this wait status."""
+
+    pid: int
+    status: int
+
+
+class ForkFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The system refused to fork."""
+
+    slot: int
+    error: str
+
+
+Notice = Forked | Exited | ForkFailed
+Hello = Manifest | AppFailed
+
+_requests = msgspec.msgpack.Decoder(ForkRequest)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Template:
+    """Forks children on request and reaps them."""
+
+    def __init__(
+        self,
+        app: Celery,
+        config: TemplateConfig,
+        control: socket.socket,
+        jobs: socket.socket,
+        slots: Slots,
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._control = control
+        self._jobs = jobs
+        self._slots = slots
+        self._children: dict[int, int] = {}
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+
+    def serve(self) -> None:
+        """Answer requests until the parent closes the control socket."""
+        receiver = packets.Receiver(self._control)
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor != self._control.fileno():
+                    self._reap(descriptor)
+                    continue
+                packet = receiver.receive()
+                if packet is None:
+                    return
+                self._fork(_requests.decode(packet[0]), packet[1])
+
+    def _fork(self, request: ForkRequest, descriptors: list[int]) -> None:
+        stream, lifeline, *jobs = descriptors
+        if signals.worker_before_create_process.receivers:
+            signals.worker_before_create_process.send(self._app)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            packets.send(self._control, _encode(ForkFailed(request.slot, str(error))))
+            return
+        if pid == 0:
+            self._become_child(request, stream, lifeline, jobs)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = pid
+        self._poll.register(pidfd, select.POLLIN)
+        packets.send(self._control, _encode(Forked(request.slot, pid)), [pidfd])
+
+    def _become_child(
+        self, request: ForkRequest, stream: int, lifeline: int, jobs: list[int]
+    ) -> None:
+        self._control.close()
+        for pidfd in self._children:
+            os.close(pidfd)
+        source = socket.socket(fileno=jobs[0]) if jobs else self._jobs
+        own = socket.socket(fileno=stream)
+        child = Child(self._app, self._config.child, self._slots, request.slot, own)
+        kind = "Spare" if request.chores else "ForkPoolWorker"
+        name = f"{kind}-{request.serial}"
+        main(child, name, source, own, lifeline, chores=request.chores)
+
+    def _reap(self, pidfd: int) -> None:
+        pid = self._children.pop(pidfd)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        packets.send(self._control, _encode(Exited(pid, status)))
+
+
+def build_manifest(app: Celery, threads: tuple[str, ...]) -> Manifest:
+    """Return what the parent must know of the app."""
+    return Manifest(
+        app=app.main,
+        broker=app.broker_url,
+        store=app.store_url,
+        settings={name: getattr(app.settings, name) for name in PARENT_SETTINGS},
+        tasks=tuple(task_options(app, name) for name in sorted(app.tasks)),
+        receivers=frozenset(name for name, s in signals.CATALOGUE.items() if s.receivers),
+        threads=threads,
+    )
+
+
+PARENT_SETTINGS = (
+    "accept_content",
+    "broker_timeout",
+    "broker_transport_options",
+    "result_expires",
+    "result_extended",
+    "task_default_queue",
+    "task_delivery_limit",
+    "task_unknown_ttl",
+    "worker_concurrency",
+    "worker_grace",
+    "worker_hijack_root_logger",
+    "worker_log_format",
+    "worker_prefetch_multiplier",
+    "worker_task_log_format",
+)
+"""What the parent reads of the settings: plain data, for it has no user code to make more of it."""
+
+
+def task_options(app: Celery, name: str) -> TaskOptions:
+    """Return what the parent must know of one task."""
+    task, settings = app.tasks[name], app.settings
+    mourned = bool(task.handlers & {"on_failure", "after_return"})
+
+    def choice(value: Any, setting: Any) -> Any:
+        return setting if value is None else value
+
+    return TaskOptions(
+        name=name,
+        acks_late=choice(task.acks_late, settings.task_acks_late),
+        acks_on_failure=task.acks_failure,
+        acks_on_timeout=task.acks_overtime,
+        reject_on_worker_lost=bool(
+            choice(task.reject_on_worker_lost, settings.task_reject_on_worker_lost)
+        ),
+        track_started=choice(task.track_started, settings.task_track_started),
+        ignore_result=task.ignores_result,
+        store_errors_even_if_ignored=task.stores_errors,
+        time_limit=choice(task.time_limit, settings.task_time_limit),
+        soft_time_limit=choice(task.soft_time_limit, settings.task_soft_time_limit),
+        handlers=mourned or bool(signals.task_failure.receivers),
+    )
+
+
+def load_app(config: TemplateConfig) -> Celery:
+    """Import the app and everything it includes, and fire the signals of that moment."""
+    app = find_app(config.spec)
+    app.conf.update(config.settings)
+    signals.import_modules.send(app)
+    for module in (*app.settings.imports, *app.settings.include):
+        imports.module(module)
+    hostname = config.child.hostname
+    signals.celeryd_init.send(hostname, instance=app, conf=app.conf, options={})
+    signals.celeryd_after_setup.send(hostname, instance=app, conf=app.conf)
+    signals.worker_init.send(app)
+    return app
+
+
+def run(descriptors: list[int]) -> None:
+    """Be the template, with the descriptors that the parent left open."""
+    control_fd, jobs_fd, slots_fd, lifeline = descriptors
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    hold_lifeline(lifeline, group=False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = socket.socket(fileno=control_fd)
+    packet = packets.Receiver(control).receive()
+    if packet is None:
+        return
+    config = msgspec.msgpack.decode(packet[0], type=TemplateConfig)
+    try:
+        app = load_app(config)
+        threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
+        manifest = build_manifest(app, threads)
+    except Exception as error:  # the user's module may raise anything
+        packets.send(control, _encode_hello(_app_failed(config.spec, error)))
+        return
+    set_up_logging(app, config.child.loglevel, "Template")
+    packets.send(control, _encode_hello(manifest))
+    app.close()
+    gc.collect()
+    gc.freeze()
+    Template(app, config, control, socket.socket(fileno=jobs_fd), Slots(slots_fd)).serve()
+
+
+def _app_failed(spec: str, error: Exception) -> AppFailed:
+    if isinstance(error, AppNotFound):
+        return AppFailed(message=str(error))
+    if isinstance(error, CeleriacError):
+        return AppFailed(message=f"-A {spec}: {error}")
+    text = "".join(traceback.format_exception(error))
+    return AppFailed(message=f"-A {spec}: importing it raised {error!r}", traceback=text)
+
+
+def _encode_hello(hello: Hello) -> bytes:
+    kind = b"\1" if isinstance(hello, Manifest) else b"\0"
+    return kind + _encode(hello)
+
+
+def decode_hello(data: bytes) -> Hello:
+    """Return the template's first message."""
+    kind: type[Any] = Manifest if data[:1] == b"\1" else AppFailed
+    return msgspec.msgpack.decode(data[1:], type=kind)  # type: ignore[no-any-return]
+
+
+decode_notice = msgspec.msgpack.Decoder(Notice).decode
+
+if __name__ == "__main__":
+    run([int(argument) for argument in sys.argv[1:]])

@@ -1,0 +1,275 @@
+"""Task messages of protocol 2: what a caller writes, and what a worker must know to run one.
+
+A message is a mapping of headers and a body ``[args, kwargs, embed]``. The worker's parent reads
+the headers only; the body stays bytes until it reaches the process that runs the task. Pure and
+thread-safe; times come in as text, and no clock is read.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from celeriac import clock
+from celeriac.exceptions import DecodeError, EncodeError
+from celeriac.wire import json
+from celeriac.wire.repr import saferepr
+
+__all__ = [
+    "Body",
+    "Call",
+    "PROTOCOL_HEADERS",
+    "Headers",
+    "decode_body",
+    "decode_headers",
+    "encode_body",
+    "encode_headers",
+    "format_time",
+    "parse_time",
+]
+
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Headers(msgspec.Struct, frozen=True, gc=False):
+    """What a received message says about its task, before the body is opened (TASK-25).
+
+    ``timelimit`` is ``(hard, soft)`` in seconds, ``eta`` and ``expires`` are ISO 8601 text for
+    ``parse_time``. ``ignore_result`` of None means: as the task says.
+    """
+
+    task: _Name
+    id: _Name
+    eta: str | None = None
+    expires: str | None = None
+    retries: int = 0
+    timelimit: tuple[float | None, float | None] = (None, None)
+    ignore_result: bool | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
+    group_index: int | None = None
+    shadow: str | None = None
+    origin: str | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the headers of one task message say.
+
+    ``eta`` and ``expires`` are ISO 8601 text from ``format_time``; limits are seconds. ``extra``
+    are the caller's own headers, merged last: they can replace any other. ``root_id`` of None means
+    that the task starts a tree of its own.
+    """
+
+    task: str
+    id: str
+    origin: str
+    argsrepr: str
+    kwargsrepr: str
+    root_id: str | None = None
+    parent_id: str | None = None
+    retries: int = 0
+    eta: str | None = None
+    expires: str | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    ignore_result: bool | None = None
+    group: str | None = None
+    group_index: int | None = None
+    shadow: str | None = None
+    replaced_task_nesting: int = 0
+    stamped_headers: Sequence[str] | None = None
+    stamps: Mapping[str, Any] = {}
+    extra: Mapping[str, Any] = {}
+
+
+class Body(msgspec.Struct, frozen=True):
+    """The body of a task message: arguments, and the signatures that follow the task.
+
+    ``embed`` holds ``callbacks``, ``errbacks``, ``chain`` (the next task is the last), ``chord``.
+    """
+
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    embed: dict[str, Any]
+
+
+class _Document(msgspec.Struct, frozen=True):
+    """The headers as they are written, keys in Celery's order."""
+
+    lang: str
+    task: str
+    id: str
+    shadow: str | None
+    eta: str | None
+    expires: str | None
+    group: str | None
+    group_index: int | None
+    retries: int
+    timelimit: tuple[float | None, float | None]
+    root_id: str
+    parent_id: str | None
+    argsrepr: str
+    kwargsrepr: str
+    origin: str
+    ignore_result: bool | None
+    replaced_task_nesting: int
+    stamped_headers: Sequence[str] | None
+    stamps: Mapping[str, Any]
+
+
+PROTOCOL_HEADERS = frozenset(_Document.__struct_fields__)
+"""The headers that every message of protocol 2 has; all others are the caller's own."""
+
+_HEADERS = msgspec.json.Decoder(Headers)
+_DOCUMENT = msgspec.json.Encoder()
+_PARTS = ("args", "kwargs", "embed")
+_EMPTY_EMBED = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+
+
+# -- headers --
+
+
+def decode_headers(raw: bytes) -> Headers:
+    """Return what the headers say; fields that are not needed here are skipped.
+
+    Raises DecodeError if they are not headers of protocol 2; the text says which field is wrong.
+    """
+    try:
+        return _HEADERS.decode(raw)
+    except (ValueError, RecursionError):
+        return _decode_loosely(raw)
+
+
+def _decode_loosely(raw: bytes) -> Headers:
+    """Decode what the strict decoder refused but Celery accepts: null for absent, NaN."""
+    document = json.decode(raw)
+    if not isinstance(document, dict):
+        raise DecodeError(f"cannot read task headers: {_shape(document)} instead of a mapping")
+    names = Headers.__struct_fields__
+    given = {name: document[name] for name in names if document.get(name) is not None}
+    try:
+        return msgspec.convert(given, Headers)
+    except msgspec.ValidationError as error:
+        raise DecodeError(
+            f"cannot read task headers: {error} (task {saferepr(given.get('task'), 80)}, "
+            f"id {saferepr(given.get('id'), 80)})"
+        ) from error
+
+
+def encode_headers(call: Call) -> bytes:
+    """Return the headers as JSON, with exactly the keys that Celery writes, in its order.
+
+    Raises EncodeError naming the path to a stamp or an extra header that cannot be written.
+    """
+    document = _document(call)
+    if not call.extra and not call.stamps:
+        try:
+            return _DOCUMENT.encode(document)
+        except (ValueError, TypeError):
+            pass  # lone surrogates, and types that only the slower encoder knows
+    mapping = msgspec.structs.asdict(document)
+    mapping["stamps"] = dict(call.stamps)
+    mapping.update(call.extra)
+    return json.encode(mapping, "headers")
+
+
+def _document(call: Call) -> _Document:
+    return _Document(
+        "py",
+        call.task,
+        call.id,
+        call.shadow,
+        call.eta,
+        call.expires,
+        call.group,
+        call.group_index,
+        call.retries,
+        (call.time_limit, call.soft_time_limit),
+        call.root_id or call.id,
+        call.parent_id,
+        call.argsrepr,
+        call.kwargsrepr,
+        call.origin,
+        call.ignore_result,
+        call.replaced_task_nesting,
+        call.stamped_headers,
+        call.stamps,
+    )
+
+
+# -- body --
+
+
+def encode_body(
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    callbacks: Sequence[Any] | None = None,
+    errbacks: Sequence[Any] | None = None,
+    chain: Sequence[Any] | None = None,
+    chord: Any = None,
+) -> bytes:
+    """Return the body as JSON. ``args`` is a list or tuple, ``kwargs`` a dict.
+
+    Raises EncodeError naming the path to what cannot be written, such as ``args[1]["when"]``.
+    """
+    if callbacks is None and errbacks is None and chain is None and chord is None:
+        return json.encode((args, kwargs), _PARTS[:2])[:-1] + _EMPTY_EMBED
+    embed = {"callbacks": callbacks, "errbacks": errbacks, "chain": chain, "chord": chord}
+    return json.encode((args, kwargs, embed), _PARTS)
+
+
+def decode_body(data: bytes) -> Body:
+    """Return the parts of a body.
+
+    Raises DecodeError if it is not JSON, or not ``[args, kwargs, embed]``.
+    """
+    body = json.decode(data)
+    if type(body) is not list or len(body) != 3:
+        raise DecodeError(f"cannot read task body: {_shape(body)} instead of [args, kwargs, embed]")
+    args, kwargs, embed = body
+    if type(args) is not list:
+        raise DecodeError(f"cannot read task body: args is {_shape(args)} instead of a list")
+    if type(kwargs) is not dict:
+        raise DecodeError(f"cannot read task body: kwargs is {_shape(kwargs)} instead of a mapping")
+    if embed is None:
+        embed = {}
+    if type(embed) is not dict:
+        raise DecodeError(f"cannot read task body: embed is {_shape(embed)} instead of a mapping")
+    return Body(args, kwargs, embed)
+
+
+def _shape(value: Any) -> str:
+    """Return the kind of a decoded value, with its size where that is what may be wrong."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"a mapping with the keys {saferepr(tuple(value), 80)}"
+    return f"{type(value).__name__} {saferepr(value, 80)}"
+
+
+# -- times --
+
+
+def format_time(seconds: float) -> str:
+    """Return a wall time, in seconds since 1970, as a message names it.
+
+    Raises EncodeError for a time that no calendar holds.
+    """
+    try:
+        return clock.iso(seconds)
+    except (ValueError, OverflowError, OSError) as error:
+        raise EncodeError(f"cannot write the time {seconds!r}: {error}") from error
+
+
+def parse_time(text: str) -> float:
+    """Return the wall time, in seconds since 1970, that a message names; without a zone it is UTC.
+
+    Raises DecodeError for text that is no time.
+    """
+    try:
+        return clock.parse_iso(text)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DecodeError(f"cannot read {saferepr(text, 80)} as a time: {error}") from error

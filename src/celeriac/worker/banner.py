@@ -1,0 +1,34 @@
+"""What a worker says of itself when it starts: app, broker, store, guarantee, pool, queues, tasks."""
+
+from collections.abc import Sequence
+
+from celeriac.pools.manifest import Manifest, TaskOptions
+from celeriac.settings import masked_url
+
+
+def banner(manifest: Manifest, hostname: str, slots: int, queues: Sequence[str]) -> str:
+    """Return the banner as text (WORK-14)."""
+    lines = [
+        f"celeriac worker {hostname}",
+        "",
+        f"  app        {manifest.app}",
+        f"  broker     {masked_url(manifest.broker)}",
+        f"  results    {masked_url(manifest.store)}",
+        f"  guarantee  {guarantee(manifest.tasks)}",
+        f"  pool       {slots} processes",
+        f"  queues     {', '.join(queues)}",
+        "",
+        "  tasks",
+        *(f"    . {task.name}" for task in manifest.tasks),
+    ]
+    return "\n".join(lines if manifest.tasks else [*lines, "    (none)"]) + "\n"
+
+
+def guarantee(tasks: Sequence[TaskOptions]) -> str:
+    """Return what the tasks' ack policies promise, in one line."""
+    early = [task.name for task in tasks if not task.acks_late]
+    if not early:
+        return "at least once: a task may run twice, none is lost"
+    if len(early) == len(tasks):
+        return "at most once: a task is lost if its process or worker dies"
+    return f"at least once, but at most once for: {', '.join(early)}"

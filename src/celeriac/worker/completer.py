@@ -1,0 +1,296 @@
+"""The completer: the thread that makes outcomes true.
+
+It reads the pool's reports, turns each into a completion by the settlement table, and commits in batches.
+A batch that the broker or the store cannot take now is kept and tried again, leases renewed meanwhile;
+nothing more is claimed until it is through. Held outcomes are bounded: beyond ``MOST_HELD`` bytes no
+report is read, and children wait with theirs.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from msgspec import Struct
+
+from celeriac.backoff import exponential, spread
+from celeriac.brokers.base import Broker, Consumer
+from celeriac.completion import Completion, Put, Settlement, Verdict
+from celeriac.exceptions import CeleriacError, OperationalError, StorageCorrupt
+from celeriac.message import Publish
+from celeriac.outcome import Ending, Outcome
+from celeriac.pools.base import Finished, Lost, Report, Started, Stored
+from celeriac.pools.chores import death
+from celeriac.pools.processes import ProcessPool
+from celeriac.results.base import ResultStore
+from celeriac.service import Service
+from celeriac.worker.documents import Documents
+from celeriac.worker.flights import Flight, Flights
+from celeriac.worker.settlement import Decision, settle
+from celeriac.worker.window import MOST, MOST_BYTES, Window
+
+log = logging.getLogger("celeriac.worker")
+
+MOST_HELD = 256 * 1024 * 1024
+"""Bytes of outcomes that may wait for a commit."""
+LONGEST_PAUSE = 5.0
+
+
+class Item(Struct):
+    """Something to be made true, in the order of the reports."""
+
+    completion: Completion | None
+    """None if the message was acknowledged before: only documents and messages are left."""
+    flight: Flight | None = None
+    outcome: Outcome | None = None
+    """Set on the last item of a flight."""
+    puts: tuple[Put, ...] = ()
+    publishes: tuple[Publish, ...] = ()
+    begins: bool = False
+    """The run waits for this, to begin."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its documents and messages."""
+        puts, publishes = self.puts, self.publishes
+        if self.completion is not None:
+            puts, publishes = self.completion.puts, self.completion.publishes
+        return sum(len(p.value) for p in puts) + sum(len(p.message.body) for p in publishes)
+
+
+class Completer(Service):
+    """Commits."""
+
+    name = "completer"
+
+    def __init__(
+        self,
+        broker: Broker,
+        consumer: Consumer,
+        store: ResultStore | None,
+        pool: ProcessPool,
+        flights: Flights,
+        window: Window,
+        documents: Documents,
+        limit: int,
+        on_failure: Callable[[Service], None],
+    ) -> None:
+        super().__init__(on_failure)
+        self._broker = broker
+        self._consumer = consumer
+        self._store = store
+        self._pool = pool
+        self._flights = flights
+        self._window = window
+        self._documents = documents
+        self._limit = limit
+        self._items: deque[Item] = deque()
+        self._given: deque[Item] = deque()
+        self._failures = 0
+        self._retry_at = 0.0
+        self._settled = threading.Condition()
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when something has been settled."""
+
+    @property
+    def well(self) -> bool:
+        """Whether commits go through. While they do not, nothing more is claimed."""
+        return self._failures == 0
+
+    def complete(self, completion: Completion) -> None:
+        """Commit a completion that needed no run. Any thread."""
+        self._given.append(Item(completion))
+        self._pool.wake()
+
+    def run(self) -> None:
+        while not self.stopping or self._items or self._given:
+            self.step(self._patience())
+            if self.stopping and self._failures > 3:
+                return  # The worker ends; what is not committed is redelivered.
+
+    def step(self, timeout: float | None) -> None:
+        """Wait for reports, and commit what there is."""
+        if sum(item.size for item in self._items) < MOST_HELD:
+            for report in self._pool.reports(timeout):
+                self._take(report)
+        elif timeout:
+            threading.Event().wait(timeout)
+        while self._given:
+            self._items.append(self._given.popleft())
+        while self._items and monotonic() >= self._retry_at:
+            self._commit()
+
+    def wake(self) -> None:
+        self._pool.wake()
+
+    def idle(self) -> bool:
+        """Whether everything reported is committed."""
+        return not self._items and not self._given
+
+    def _patience(self) -> float | None:
+        if self._items:
+            return max(0.0, self._retry_at - monotonic())
+        return 0.0 if self.stopping or self._given else None
+
+    # -- from reports to items
+
+    def _take(self, report: Report) -> None:
+        flight = self._flights.get(report.number)
+        if flight is None:
+            if isinstance(report, Started):
+                self._pool.permit(report.number, False)
+        elif isinstance(report, Finished):
+            self._conclude(flight, report.outcome)
+        elif isinstance(report, Stored):
+            self._items.append(self._item(flight, Settlement.KEEP, (report.put,)))
+        elif isinstance(report, Started):
+            settlement = Settlement.KEEP if flight.task.acks_late else Settlement.ACK
+            item = self._item(flight, settlement)
+            item.begins = True
+            self._items.append(item)
+        else:
+            self._mourn(flight, report)
+
+    def _item(
+        self, flight: Flight, settlement: Settlement | None, puts: tuple[Put, ...] = ()
+    ) -> Item:
+        if settlement is None or flight.acknowledged:
+            return Item(None, flight, puts=puts)
+        flight.settling = settlement is not Settlement.KEEP
+        receipt = flight.delivery.receipt
+        completion = Completion(receipt=receipt, settlement=settlement, puts=puts)
+        return Item(completion, flight)
+
+    def _conclude(self, flight: Flight, outcome: Outcome) -> None:
+        """A run ended, in its child or with it."""
+        decision = settle(outcome.ending, flight.task, flight.delivery.losses, self._limit)
+        message = flight.delivery.message
+        puts: tuple[Put, ...] = ()
+        if outcome.document and self._store is not None:
+            puts = (self._documents.put(message, outcome.document, outcome.state),)
+        self._items.append(self._final(flight, outcome, decision, puts))
+
+    def _mourn(self, flight: Flight, lost: Lost) -> None:
+        """A run died with its child, or was killed at its hard limit."""
+        ending = Ending.LOST if lost.overtime is None else Ending.TIMED_OUT
+        outcome = Outcome(ending=ending, reason=f"task {flight.label} was lost: {lost.reason}")
+        decision = settle(ending, flight.task, flight.delivery.losses, self._limit)
+        puts: tuple[Put, ...] = ()
+        if decision.fails:
+            error = death(lost.overtime, outcome.reason)
+            wanted = not flight.task.ignore_result or flight.task.store_errors_even_if_ignored
+            if self._store is not None and wanted:
+                message = flight.delivery.message
+                puts = (self._documents.failure(message, error, flight.delivery.queue),)
+            self._tell(flight, outcome, lost)
+        log.error("%s (%s)", outcome.reason, "failed" if decision.fails else "to be run again")
+        self._items.append(self._final(flight, outcome, decision, puts))
+
+    def _tell(self, flight: Flight, outcome: Outcome, lost: Lost) -> None:
+        """Have the handlers called that the dead run cannot call any more."""
+        if flight.task.handlers:
+            message = flight.delivery.message
+            self._pool.spare.do(message=message, text=outcome.reason, overtime=lost.overtime)
+
+    def _final(
+        self, flight: Flight, outcome: Outcome, decision: Decision, puts: tuple[Put, ...]
+    ) -> Item:
+        if decision.settlement is None or flight.acknowledged:
+            return Item(None, flight, outcome, puts, outcome.publishes)
+        flight.settling = True
+        completion = Completion(
+            receipt=flight.delivery.receipt,
+            settlement=decision.settlement,
+            reason=outcome.reason,
+            puts=puts,
+            publishes=outcome.publishes,
+        )
+        return Item(completion, flight, outcome)
+
+    # -- from items to facts
+
+    def _commit(self) -> None:
+        batch = self._batch()
+        try:
+            verdicts = self._make_true(batch)
+        except StorageCorrupt:
+            raise
+        except OperationalError as error:
+            self._postpone(error)
+            return
+        if self._failures:
+            log.warning("results can be stored again")
+        self._failures = 0
+        again = []
+        for item, verdict in zip(batch, verdicts, strict=True):
+            self._items.popleft()
+            if verdict is not None and verdict.kind == "refused":
+                again.append(self._without_value(item, verdict.error))
+            else:
+                self._done(item, verdict)
+        self._items.extendleft(reversed(again))
+        self.on_room()
+
+    def _batch(self) -> list[Item]:
+        batch: list[Item] = []
+        size = 0
+        for item in self._items:
+            size += item.size
+            if batch and (len(batch) >= MOST or size > MOST_BYTES):
+                break
+            batch.append(item)
+        return batch
+
+    def _make_true(self, batch: list[Item]) -> list[Verdict | None]:
+        """Commit a batch; the verdicts are None for items without a completion."""
+        begins = [i for i in batch if i.begins and i.flight is not None and i.flight.task.acks_late]
+        if begins:
+            self._consumer.start([i.completion.receipt for i in begins if i.completion])
+        loose = [item for item in batch if item.completion is None]
+        if publishes := [publish for item in loose for publish in item.publishes]:
+            self._broker.publish(publishes)
+        if self._store is not None and (puts := [put for item in loose for put in item.puts]):
+            self._store.put(puts)
+        completions = [item.completion for item in batch if item.completion is not None]
+        verdicts = iter(self._consumer.commit(completions, self._store))
+        return [None if item.completion is None else next(verdicts) for item in batch]
+
+    def _postpone(self, error: OperationalError) -> None:
+        if self._failures == 0:
+            log.error("cannot store results, keeping them and trying again: %s", error)
+        pause = spread(exponential(self._failures, factor=0.1, maximum=LONGEST_PAUSE))
+        self._failures += 1
+        self._retry_at = monotonic() + pause
+
+    def _done(self, item: Item, verdict: Verdict | None) -> None:
+        flight = item.flight
+        if flight is None:
+            return
+        number = flight.job.number
+        stale = verdict is not None and verdict.kind == "stale"
+        if item.begins:
+            flight.acknowledged = not flight.task.acks_late and not stale
+            self._pool.permit(number, not stale)
+        if item.outcome is not None:
+            self._flights.remove(number)
+            if item.outcome.runtime is not None:
+                self._window.learn(flight.task.name, item.outcome.runtime)
+        elif stale:
+            self._flights.remove(number)
+            self._pool.cancel(number)
+        if stale:
+            log.warning("task %s: its lease was lost, its outcome is dropped", flight.label)
+
+    def _without_value(self, item: Item, error: str) -> Item:
+        """Turn a result that the store will never take into a failure that it can."""
+        flight, outcome = item.flight, item.outcome
+        assert flight is not None, "only runs have documents of their own"
+        log.error("task %s: %s", flight.label, error)
+        message = flight.delivery.message
+        put = self._documents.failure(message, CeleriacError(error), flight.delivery.queue)
+        if outcome is None:
+            return self._item(flight, Settlement.KEEP)
+        failed = Outcome(ending=Ending.FAILED, reason=error, runtime=outcome.runtime)
+        decision = settle(Ending.FAILED, flight.task, flight.delivery.losses, self._limit)
+        return self._final(flight, failed, decision, (put,))

@@ -1,0 +1,147 @@
+"""Consumption: the thread that claims messages and submits them to the pool.
+
+It never holds more than the window allows, and gives back what turns out not to fit. When the broker is
+away it waits and tries again; what is claimed already is the business of others.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celeriac.backoff import exponential, spread
+from celeriac.brokers.base import Consumer
+from celeriac.exceptions import OperationalError, StorageCorrupt
+from celeriac.message import Delivery
+from celeriac.pools.base import ExecutorPool
+from celeriac.service import Service
+from celeriac.worker.completer import Completer
+from celeriac.worker.dispatcher import Deferred, Dispatcher, Refused
+from celeriac.worker.flights import Flight, Flights
+from celeriac.worker.window import MOST_BYTES, Window
+
+log = logging.getLogger("celeriac.worker")
+
+IDLE = 30.0
+"""Seconds after which an idle wait begins anew."""
+LONGEST_PAUSE = 5.0
+
+Fire = Callable[[str, dict[str, Any]], None]
+
+
+class Consumption(Service):
+    """Claims and submits."""
+
+    name = "consumption"
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        pool: ExecutorPool,
+        dispatcher: Dispatcher,
+        completer: Completer,
+        flights: Flights,
+        window: Window,
+        fire: Fire,
+        on_failure: Callable[[Service], None],
+    ) -> None:
+        super().__init__(on_failure)
+        self._consumer = consumer
+        self._pool = pool
+        self._dispatcher = dispatcher
+        self._completer = completer
+        self._flights = flights
+        self._window = window
+        self._fire = fire
+        self._unsent: deque[Flight] = deque()
+        self._room = threading.Event()
+        self._failures = 0
+
+    def run(self) -> None:
+        while not self.stopping:
+            try:
+                self.step()
+                self._failures = 0
+            except StorageCorrupt:
+                raise
+            except OperationalError as error:
+                self._pause(error)
+
+    def step(self) -> None:
+        """Submit, claim or wait, once."""
+        self._room.clear()
+        self._send()
+        held = len(self._flights)
+        if self._unsent or not self._completer.well or not self._window.low(held):
+            self._room.wait(IDLE)
+            return
+        count = self._window.room(held)
+        deliveries = self._consumer.claim(count, MOST_BYTES) if count else []
+        if deliveries:
+            self._receive(deliveries)
+        elif count:
+            self._consumer.wait(IDLE)
+        else:
+            self._room.wait(IDLE)
+
+    def wake(self) -> None:
+        self._room.set()
+        self._consumer.wake()
+
+    def freed(self) -> None:
+        """Something has finished: there may be room. Any thread; cheap."""
+        if not self._room.is_set():
+            self._room.set()
+
+    def unsent(self) -> list[Flight]:
+        """Return the flights that were claimed and could not be submitted, once this has stopped."""
+        return list(self._unsent)
+
+    def _receive(self, deliveries: Sequence[Delivery]) -> None:
+        self._window.reset([flight.task.name for flight in self._flights.all()])
+        overflow = []
+        for delivery in deliveries:
+            if not self._window.admits(delivery.message.task, len(self._flights)):
+                overflow.append(delivery.receipt)
+                continue
+            admission = self._dispatcher.admit(delivery)
+            if isinstance(admission, Flight):
+                self._launch(admission)
+            elif isinstance(admission, Deferred):
+                self._consumer.defer(admission.receipt, admission.due, unknown=admission.unknown)
+            else:
+                self._refuse(admission)
+        if overflow:
+            self._consumer.requeue(overflow)
+            self._window.overflowed(len(deliveries) - len(overflow))
+        else:
+            self._window.fitted()
+
+    def _launch(self, flight: Flight) -> None:
+        self._window.enter(flight.task.name)
+        self._flights.add(flight)
+        if self._unsent or not self._pool.submit(flight.job, flight.limits):
+            self._unsent.append(flight)
+        self._fire("task_received", {"request": {"id": flight.job.message.id}})
+
+    def _refuse(self, refused: Refused) -> None:
+        self._completer.complete(refused.completion)
+        if refused.signal:
+            self._fire(refused.signal, refused.arguments)
+
+    def _send(self) -> None:
+        while self._unsent:
+            flight = self._unsent[0]
+            if not self._pool.submit(flight.job, flight.limits):
+                return
+            self._unsent.popleft()
+
+    def _pause(self, error: OperationalError) -> None:
+        """Wait after an error, longer each time; said once, and again when it is over."""
+        if self._failures == 0:
+            log.error("cannot claim tasks, trying again: %s", error)
+        pause = spread(exponential(self._failures, factor=0.1, maximum=LONGEST_PAUSE))
+        self._failures += 1
+        self._room.clear()
+        self._room.wait(pause)

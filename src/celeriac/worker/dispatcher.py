@@ -1,0 +1,170 @@
+"""The dispatcher: what is to be done with a delivery, before it runs.
+
+Run it, park it until somebody knows its task, put it back until its time, or refuse it. Decides from the
+headers, the manifest and the clock; it moves nothing itself.
+"""
+
+import itertools
+import logging
+from typing import Any
+
+from msgspec import Struct
+
+from celeriac import clock, states
+from celeriac.completion import Completion, Put
+from celeriac.exceptions import (
+    ContentDisallowed,
+    DecodeError,
+    NotRegistered,
+    TaskRevokedError,
+    WorkerLostError,
+)
+from celeriac.message import Delivery
+from celeriac.outcome import Ending
+from celeriac.pools.base import Job, Limits
+from celeriac.pools.manifest import Manifest, TaskOptions
+from celeriac.settings import Settings
+from celeriac.worker.documents import Documents
+from celeriac.worker.flights import Flight
+from celeriac.worker.settlement import DEAD, settle
+from celeriac.wire import task as wire
+
+log = logging.getLogger("celeriac.worker")
+
+CONTENT_TYPES = {"json": "application/json"}
+"""Content types by the names that ``accept_content`` may use."""
+LONGEST_PARKING = 60.0
+"""Seconds: the pause of a message that nobody knows grows from 1 to this."""
+
+
+class Refused(Struct, frozen=True):
+    """It will not run; this completion says what becomes of it."""
+
+    completion: Completion
+    signal: str = ""
+    """The signal to fire, with ``arguments``."""
+    arguments: dict[str, Any] = {}
+
+
+class Deferred(Struct, frozen=True):
+    """Not now: back into the broker until ``due`` (wall time)."""
+
+    receipt: str
+    due: float
+    unknown: bool = False
+
+
+Admission = Flight | Deferred | Refused
+
+
+class Dispatcher:
+    """Admits deliveries. One thread."""
+
+    def __init__(self, manifest: Manifest, settings: Settings, documents: Documents) -> None:
+        self._tasks = {task.name: task for task in manifest.tasks}
+        self._settings = settings
+        self._documents = documents
+        self._accepted = {CONTENT_TYPES.get(name, name) for name in settings.accept_content}
+        self._numbers = itertools.count(1)
+
+    def admit(self, delivery: Delivery) -> Admission:
+        """Decide on one delivery."""
+        message = delivery.message
+        try:
+            if message.content_type not in self._accepted:
+                raise ContentDisallowed(
+                    f"content type {message.content_type!r} is not in accept_content"
+                )
+            headers = wire.decode_headers(message.headers)
+            task = self._tasks.get(headers.task)
+            if delivery.losses >= self._settings.task_delivery_limit:
+                return self._given_up(delivery)
+            if headers.expires is not None and wire.parse_time(headers.expires) <= clock.wall():
+                return self._expired(delivery, task)
+            if task is None:
+                return self._unknown(delivery)
+            if headers.eta is not None and (eta := wire.parse_time(headers.eta)) > clock.wall() + 1:
+                return Deferred(delivery.receipt, eta)
+        except (DecodeError, ContentDisallowed) as error:
+            return self._undecodable(delivery, error)
+        return self._flight(delivery, task, headers)
+
+    def _flight(self, delivery: Delivery, task: TaskOptions, headers: wire.Headers) -> Flight:
+        message = delivery.message
+        hard, soft = headers.timelimit
+        job = Job(
+            next(self._numbers),
+            message,
+            delivery.queue,
+            delivery.claims > 1,
+            delivery.suspect or not task.acks_late,
+            task.track_started,
+        )
+        limits = Limits(
+            task.soft_time_limit if soft is None else soft,
+            task.time_limit if hard is None else hard,
+        )
+        log.info("Task %s[%s] received", headers.shadow or headers.task, headers.id)
+        return Flight(job, delivery, task, limits, headers.retries)
+
+    def _given_up(self, delivery: Delivery) -> Refused:
+        message = delivery.message
+        reason = f"lost {delivery.losses} times with the process or worker that ran it"
+        log.error("Task %s[%s] is dead-lettered: %s", message.task, message.id, reason)
+        put = self._documents.failure(message, WorkerLostError(reason), delivery.queue)
+        return Refused(_dead(delivery, reason, (put,)))
+
+    def _expired(self, delivery: Delivery, task: TaskOptions | None) -> Refused:
+        message = delivery.message
+        log.info("Task %s[%s] expired before it could run", message.task, message.id)
+        error = TaskRevokedError("expired")
+        put = self._documents.failure(message, error, delivery.queue, states.REVOKED)
+        settlement = settle(Ending.EXPIRED, task, 0, 1).settlement
+        assert settlement is not None, "an expired message has not been acknowledged"
+        ignored = task is not None and task.ignore_result
+        return Refused(
+            Completion(
+                receipt=delivery.receipt, settlement=settlement, puts=() if ignored else (put,)
+            ),
+            "task_revoked",
+            {"request": _request(delivery), "terminated": False, "signum": None, "expired": True},
+        )
+
+    def _unknown(self, delivery: Delivery) -> Deferred | Refused:
+        message, now = delivery.message, clock.wall()
+        since = now if delivery.parked is None else delivery.parked
+        known = ", ".join(sorted(self._tasks)) or "none"
+        if now - since > self._settings.task_unknown_ttl:
+            reason = f"no worker knew task {message.task!r} for {now - since:.0f} s"
+            log.error("Task %s[%s] is dead-lettered: %s", message.task, message.id, reason)
+            put = self._documents.failure(message, NotRegistered(reason), delivery.queue)
+            return Refused(
+                _dead(delivery, reason, (put,)),
+                "task_unknown",
+                {"name": message.task, "id": message.id, "message": None, "exc": None},
+            )
+        pause = min(LONGEST_PARKING, 2.0 ** min(delivery.parkings, 6))
+        log.warning(
+            "Task %s[%s] is not known here and waits in the broker for %g s, for a worker that knows it. "
+            "Known tasks: %s",
+            message.task,
+            message.id,
+            pause,
+            known,
+        )
+        return Deferred(delivery.receipt, now + pause, unknown=True)
+
+    def _undecodable(self, delivery: Delivery, error: Exception) -> Refused:
+        log.error("message %s cannot be read and is dead-lettered: %s", delivery.receipt, error)
+        return Refused(
+            _dead(delivery, str(error), ()), "task_rejected", {"message": None, "exc": str(error)}
+        )
+
+
+def _dead(delivery: Delivery, reason: str, puts: tuple[Put, ...]) -> Completion:
+    return Completion(receipt=delivery.receipt, settlement=DEAD, reason=reason, puts=puts)
+
+
+def _request(delivery: Delivery) -> dict[str, Any]:
+    message = delivery.message
+    return {"id": message.id, "task": message.task}

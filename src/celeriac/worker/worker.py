@@ -1,0 +1,254 @@
+"""The worker: makes its parts in order, looks after the pool, and stops everything in reverse.
+
+Its main thread supervises the pool and obeys signals: TERM and INT stop warm (finish what runs), QUIT or a
+second signal stops cold (end what runs, give it back). A part that fails ends the worker: what it held is
+redelivered when its leases end.
+"""
+
+import logging
+import os
+import signal
+from time import monotonic
+from typing import Any
+
+from msgspec import Struct
+
+from celeriac.brokers.base import LEASE
+from celeriac.brokers.urls import open_broker
+from celeriac.exceptions import OperationalError
+from celeriac.pools.manifest import Manifest
+from celeriac.pools.processes import ProcessPool
+from celeriac.results.urls import open_store
+from celeriac.service import Service
+from celeriac.settings import Settings
+from celeriac.worker.banner import banner
+from celeriac.worker.completer import Completer
+from celeriac.worker.consumption import Consumption
+from celeriac.worker.dispatcher import Dispatcher
+from celeriac.worker.documents import Documents
+from celeriac.worker.flights import Flights
+from celeriac.worker.leases import Leases
+from celeriac.worker.window import Window
+
+log = logging.getLogger("celeriac.worker")
+
+LAST_COMMIT = 10.0
+"""Seconds that a stopping worker gives its last commits and chores."""
+STALLED = 10.0
+"""Seconds without a round of the lease thread that end the worker."""
+
+
+class WorkerOptions(Struct, frozen=True, kw_only=True):
+    """What the command line says; None leaves it to the settings."""
+
+    hostname: str
+    queues: tuple[str, ...] = ()
+    concurrency: int | None = None
+    grace: float | None = None
+    """Seconds of warm stop after which it turns cold; None waits without limit."""
+    quiet: bool = False
+
+
+class Worker:
+    """One worker. ``run`` returns when it has stopped."""
+
+    def __init__(self, pool: ProcessPool, manifest: Manifest, options: WorkerOptions) -> None:
+        self.settings = settings = Settings(**manifest.settings)
+        self.manifest = manifest
+        self.options = options
+        self.pool = pool
+        self.slots = options.concurrency or _concurrency(settings.worker_concurrency)
+        self.queues = options.queues or (settings.task_default_queue,)
+        self.broker = open_broker(manifest.broker, settings.broker_timeout)
+        self.store = open_store(manifest.store, settings.broker_timeout)
+        lease = float(settings.broker_transport_options.get("lease", LEASE))
+        self.consumer = self.broker.consumer(self.queues, lease=lease)
+        self.flights = Flights()
+        self.window = Window(self.slots, settings.worker_prefetch_multiplier)
+        documents = Documents(settings, options.hostname)
+        self.completer = Completer(
+            self.broker,
+            self.consumer,
+            self.store,
+            pool,
+            self.flights,
+            self.window,
+            documents,
+            settings.task_delivery_limit,
+            self._failed,
+        )
+        self.consumption = Consumption(
+            self.consumer,
+            pool,
+            Dispatcher(manifest, settings, documents),
+            self.completer,
+            self.flights,
+            self.window,
+            self._fire,
+            self._failed,
+        )
+        self.completer.on_room = self.consumption.freed
+        self.leases = Leases(self.consumer, self.store, pool, self.flights, self._failed)
+        self.failure: BaseException | None = None
+        self._signals: list[int] = []
+        self._warm = False
+        self._cold = False
+        self._cold_at = float("inf")
+
+    # -- life
+
+    def run(self) -> int:
+        """Work until told to stop; return the exit status."""
+        self._install_signals()
+        try:
+            self.pool.start(self.slots)
+            for service in (self.leases, self.completer, self.consumption):
+                service.start()
+            self._greet()
+            while not self._finished():
+                self.pool.supervise(self._patience())
+                self._obey()
+                self._watch()
+            self._wind_up()
+        finally:
+            self.pool.stop()
+        if self.failure is not None:
+            log.critical("the worker ends because a part of it failed", exc_info=self.failure)
+            return 1
+        return 0
+
+    def _greet(self) -> None:
+        if not self.options.quiet:
+            text = banner(self.manifest, self.options.hostname, self.slots, self.queues)
+            print(text, flush=True)  # noqa: T201 - the banner is for people, logs are for the rest
+        if self.manifest.threads:
+            log.warning(
+                "importing the app started threads (%s), which forked processes do not have; start them "
+                "in a receiver of worker_process_init",
+                ", ".join(self.manifest.threads),
+            )
+        log.info("%s ready.", self.options.hostname)
+        self._fire("worker_ready", {})
+
+    def _finished(self) -> bool:
+        if self._cold or self.failure is not None:
+            return True
+        return self._warm and not len(self.flights) and self.completer.idle()
+
+    def _patience(self) -> float:
+        return 0.05 if self._warm else min(1.0, max(0.0, self._cold_at - monotonic()))
+
+    def _wind_up(self) -> None:
+        """Bring the last outcomes home, give back what is left, and end the services."""
+        if self.failure is None:
+            self._fire("worker_shutdown", {})
+            deadline = monotonic() + LAST_COMMIT
+            while self.pool.spare.busy and monotonic() < deadline:
+                self.pool.supervise(0.05)
+        self.consumption.stop()
+        self.pool.stop()
+        for service in (self.completer, self.leases):
+            service.stop()
+        for service in (self.consumption, self.completer, self.leases):
+            service.join(LAST_COMMIT)
+        try:
+            # Whatever is still held (ended by a cold stop) goes back, uncounted.
+            self.consumer.close()
+        except OperationalError as error:
+            log.error("cannot give back %d tasks: %s", len(self.flights), error)
+
+    # -- signals
+
+    def _install_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: Any) -> None:
+        self._signals.append(number)
+        self.pool.nudge()
+
+    def _obey(self) -> None:
+        while self._signals:
+            number = self._signals.pop(0)
+            if number == signal.SIGQUIT or self._warm:
+                self._stop_cold(number)
+            else:
+                self._stop_warm(number)
+        if self._warm and monotonic() >= self._cold_at:
+            self._stop_cold(signal.SIGTERM)
+
+    def _stop_warm(self, number: int) -> None:
+        """Claim nothing more, give back what has not begun, let finish what runs (WORK-15)."""
+        log.warning("stopping: waiting for %d running tasks", len(self.pool.running()))
+        self._warm = True
+        grace = self.options.grace
+        grace = self.settings.worker_grace if grace is None else grace
+        if grace is not None:
+            self._cold_at = monotonic() + grace
+        self._announce_stop(number, "Warm")
+        self._stop_claiming()
+        self.pool.drain()
+
+    def _stop_cold(self, number: int) -> None:
+        """End what runs, too; its messages go back, uncounted (WORK-17)."""
+        if self._cold:
+            return
+        log.warning("stopping now: ending %d running tasks", len(self.pool.running()))
+        self._announce_stop(number, "Cold")
+        self._stop_claiming()
+        self._cold = True
+
+    def _announce_stop(self, number: int, how: str) -> None:
+        self._fire(
+            "worker_shutting_down", {"sig": signal.Signals(number).name, "how": how, "exitcode": 0}
+        )
+
+    def _stop_claiming(self) -> None:
+        """End the consumption, and give back every message that has not begun to run."""
+        if self.consumption.stopping:
+            return
+        self.consumption.stop()
+        self.consumption.join(LAST_COMMIT)
+        numbers = [*self.pool.recall(), *(f.job.number for f in self.consumption.unsent())]
+        flights = [flight for n in numbers if (flight := self.flights.remove(n)) is not None]
+        try:
+            self.consumer.requeue([flight.delivery.receipt for flight in flights])
+        except OperationalError as error:
+            log.error("cannot give back %d tasks now: %s", len(flights), error)
+
+    # -- faults
+
+    def _failed(self, service: Service) -> None:
+        """A part has failed: the worker ends. Called in that part's thread."""
+        self.failure = self.failure or service.failure
+        self.pool.nudge()
+
+    def _watch(self) -> None:
+        """End a worker whose lease thread hangs: its leases lapse, and others take its messages."""
+        silent = monotonic() - self.leases.beat
+        if silent > STALLED + self.broker_patience and self.leases.alive:
+            self._stalled += 1
+            # Not at once: after a stop of the whole process both threads wake in any order.
+            if self._stalled > 2:
+                self.failure = RuntimeError(f"the lease thread has not moved for {silent:.0f} s")
+        else:
+            self._stalled = 0
+
+    _stalled = 0
+
+    @property
+    def broker_patience(self) -> float:
+        """Seconds that one call of the broker may take."""
+        return self.settings.broker_timeout
+
+    def _fire(self, name: str, arguments: dict[str, Any]) -> None:
+        """Have the receivers of a signal called in the spare child, if there are any."""
+        if name in self.manifest.receivers:
+            self.pool.spare.do(signal=name, sender=self.options.hostname, arguments=arguments)
+
+
+def _concurrency(setting: int | str | None) -> int:
+    """Return how many children to run: as set, else one for each CPU that may be used."""
+    if isinstance(setting, int) and setting > 0:
+        return setting
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,525 @@
+"""What every broker promises about messages on their way in and out of the hands of workers.
+
+An adapter runs these classes (see ``test_brokers.py``) with three fixtures: ``broker``, ``store`` (a
+result store that its commits are given), and ``make_broker``, which returns another broker object for
+the same server. What a commit promises is in ``settlement_contract.py`` and ``chord_contract.py``.
+"""
+
+from collections.abc import Callable
+from statistics import median
+from threading import Event, Thread
+from time import monotonic, sleep
+
+import pytest
+
+from celeriac.brokers.base import Broker, Consumer
+from celeriac.clock import wall
+from celeriac.message import Delivery, Message, Publish, QueueSize
+from tests.fixtures.messages import ANY_SIZE, ids, message, publish, publishes
+from tests.fixtures.waiting import eventually
+
+Consume = Callable[..., Consumer]
+
+
+def claim(consumer: Consumer, count: int = 1000) -> list[Delivery]:
+    return consumer.claim(count, ANY_SIZE)
+
+
+def claim_one(consumer: Consumer) -> Delivery:
+    [delivery] = claim(consumer, 1)
+    return delivery
+
+
+def claim_when_ready(consumer: Consumer) -> Delivery:
+    """Claim again and again, without ``wait``, until there is something."""
+    [delivery] = eventually(lambda: claim(consumer, 1))
+    return delivery
+
+
+def lose(consumer: Consumer) -> int:
+    """Sweep until a lease has ended; return how many had."""
+    return eventually(consumer.sweep)
+
+
+class PublishContract:
+    def test_a_message_comes_out_as_it_went_in(self, broker: Broker, consume: Consume) -> None:
+        sent = Message(
+            id="1",
+            task="demo.täsk",
+            headers=b'{"lang": "py"}',
+            body=bytes(range(256)),
+            content_type="application/x-python-serialize",
+            content_encoding="binary",
+            priority=7,
+            reply_to="answers",
+        )
+        broker.publish([Publish(queue="work", message=sent)])
+        [delivery] = claim(consume())
+        assert delivery.message == sent
+        assert delivery.queue == "work"
+        assert (delivery.claims, delivery.suspect, delivery.losses) == (1, False, 0)
+        assert (delivery.parked, delivery.parkings) == (None, 0)
+
+    def test_nothing_published_is_nothing_there(self, broker: Broker) -> None:
+        broker.publish([])
+        assert broker.sizes() == {}
+
+    def test_a_batch_appears_all_at_once(self, broker: Broker, consume: Consume) -> None:
+        consumer = consume()
+        batches = [publishes(range(batch, batch + 10)) for batch in range(0, 300, 10)]
+        publisher = Thread(target=lambda: [broker.publish(batch) for batch in batches])
+        publisher.start()
+        seen: list[int] = []
+        eventually(lambda: seen.append(len(claim(consumer))) or sum(seen) >= 300)
+        publisher.join()
+        assert sum(seen) == 300
+        assert [count % 10 for count in seen] == [0] * len(seen)
+
+    def test_a_message_for_the_future_is_kept_until_then(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        consumer = consume()
+        assert claim(consumer) == []
+        due = wall() + 0.15
+        broker.publish([publish("later", due=due), publish("now")])
+        assert ids(claim(consumer)) == ["now"]
+        assert broker.sizes()["work"] == QueueSize(delayed=1, leased=1)
+        later = claim_when_ready(consumer)
+        assert wall() >= due
+        assert later.message.id == "later"
+
+    def test_delayed_messages_come_when_due_to_a_worker_that_never_waits(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        consumer = consume()
+        broker.publish(publishes(range(3)))
+        claim(consumer, 1)
+        broker.publish([publish("urgent", due=wall() + 0.05, priority=9)])
+        claimed: list[str] = []
+        # A busy worker: there is always something else to claim, so it does not call ``wait``.
+        eventually(
+            lambda: (
+                broker.publish([publish("ordinary")])
+                or claimed.extend(ids(claim(consumer, 1)))
+                or "urgent" in claimed
+            )
+        )
+
+    def test_a_time_in_the_past_is_now(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("old", due=wall() - 100)])
+        assert ids(claim(consume())) == ["old"]
+
+    def test_many_delayed_messages_all_come(self, broker: Broker, consume: Consume) -> None:
+        due = wall() + 0.05
+        broker.publish([publish(str(number), due=due) for number in range(1200)])
+        consumer = consume()
+        got: set[str] = set()
+        eventually(lambda: got.update(ids(claim(consumer))) or len(got) == 1200)
+
+    def test_it_opens_again_after_close(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("before")])
+        broker.close()
+        broker.publish([publish("after")])
+        broker.close()
+        assert ids(claim(consume())) == ["before", "after"]
+
+
+class ClaimContract:
+    def test_nothing_there_is_an_empty_list(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("other", "elsewhere")])
+        before = monotonic()
+        assert claim(consume("work")) == []
+        assert monotonic() - before < 1.0
+
+    def test_oldest_first(self, broker: Broker, consume: Consume) -> None:
+        for batch in (range(4), range(4, 5), range(5, 20)):
+            broker.publish(publishes(batch))
+        consumer = consume()
+        assert ids(claim(consumer, 7)) == [str(number) for number in range(7)]
+        assert ids(claim(consumer)) == [str(number) for number in range(7, 20)]
+
+    def test_higher_priority_first_then_oldest(self, broker: Broker, consume: Consume) -> None:
+        priorities = {"a": 0, "b": 9, "c": 5, "d": 9, "e": 255, "f": 0}
+        broker.publish([publish(id_, priority=p) for id_, p in priorities.items()])
+        assert ids(claim(consume())) == ["e", "b", "d", "c", "a", "f"]
+
+    def test_at_most_so_many_messages(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(range(5)))
+        consumer = consume()
+        assert [len(claim(consumer, 2)) for _ in range(4)] == [2, 2, 1, 0]
+
+    def test_at_most_so_many_bytes(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish(str(number), body=b"x" * 100) for number in range(5)])
+        consumer = consume()
+        assert ids(consumer.claim(100, 250)) == ["0", "1"]
+        assert ids(consumer.claim(100, 100)) == ["2"]
+        assert broker.sizes()["work"] == QueueSize(ready=2, leased=3)
+
+    def test_a_larger_message_goes_alone(self, broker: Broker, consume: Consume) -> None:
+        lengths = {"small": 100, "large": 1000, "tiny": 1}
+        broker.publish([publish(id_, body=b"x" * n) for id_, n in lengths.items()])
+        consumer = consume()
+        # The limit ends a claim: what is behind the large message does not overtake it.
+        assert [ids(consumer.claim(100, 250)) for _ in range(3)] == [["small"], ["large"], ["tiny"]]
+
+    def test_queues_take_turns(self, broker: Broker, consume: Consume) -> None:
+        for queue in ("a", "b", "c"):
+            broker.publish(publishes(range(20), queue))
+        consumer = consume("a", "b", "c")
+        order = [claim_one(consumer).queue for _ in range(12)]
+        for turn in range(0, 12, 3):
+            assert sorted(order[turn : turn + 3]) == ["a", "b", "c"]
+
+    def test_one_claim_fills_up_from_all_queues(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("1", "a"), publish("2", "b"), publish("3", "b")])
+        assert sorted(ids(claim(consume("a", "b"), 3))) == ["1", "2", "3"]
+
+    def test_every_receipt_is_new(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(range(3)))
+        one, other = consume(), consume()
+        receipts: list[str] = []
+        for consumer in (one, other, one):
+            deliveries = claim(consumer)
+            receipts += [delivery.receipt for delivery in deliveries]
+            consumer.requeue([delivery.receipt for delivery in deliveries])
+        assert len(set(receipts)) == 9
+
+    def test_claims_are_counted(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("1")])
+        consumer = consume()
+        for count in (1, 2, 3):
+            delivery = claim_one(consumer)
+            assert delivery.claims == count
+            consumer.requeue([delivery.receipt])
+
+    def test_each_message_goes_to_one_of_many_threads(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        broker.publish(publishes(range(400)))
+        claimed: list[list[str]] = [[] for _ in range(4)]
+        consumers = [consume() for _ in claimed]
+        go = Event()
+
+        def work(consumer: Consumer, mine: list[str]) -> None:
+            go.wait()
+            while batch := ids(claim(consumer, 3)):
+                mine.extend(batch)
+
+        threads = [Thread(target=work, args=pair) for pair in zip(consumers, claimed, strict=True)]
+        for thread in threads:
+            thread.start()
+        go.set()
+        for thread in threads:
+            thread.join()
+        assert sorted(sum(claimed, [])) == sorted(str(number) for number in range(400))
+
+
+class WaitContract:
+    def test_it_returns_when_something_is_ready(self, broker: Broker, consume: Consume) -> None:
+        consumer = consume()
+        broker.publish([publish("1")])
+        assert _took(lambda: consumer.wait(10.0)) < 1.0
+
+    def test_it_returns_after_the_timeout(self, consume: Consume) -> None:
+        consumer = consume()
+        assert _took(lambda: consumer.wait(0.05)) < 1.0
+        assert _took(lambda: consumer.wait(0.0)) < 1.0
+
+    def test_a_message_wakes_it_quickly(self, broker: Broker, consume: Consume) -> None:
+        consumer = consume()
+        delays = []
+        for number in range(15):
+            publisher = Thread(target=_publish_to_sleeper, args=(broker, publish(str(number))))
+            publisher.start()
+            delivery = wait_for(consumer)
+            delays.append(wall() - float(delivery.message.body))
+            publisher.join()
+        # Far below the 250 ms at which a look for lost wake-ups would find it.
+        assert median(delays) < 0.05
+        assert max(delays) < 1.0
+
+    def test_a_message_given_back_wakes_it(self, broker: Broker, consume: Consume) -> None:
+        sleeper, worker = consume(), consume()
+        broker.publish([publish("1")])
+        receipt = claim_one(worker).receipt
+        giver = Thread(target=lambda: (sleep(0.03), worker.requeue([receipt])))
+        giver.start()
+        assert _took(lambda: wait_for(sleeper)) < 1.0
+        giver.join()
+
+    def test_a_due_time_wakes_it(self, broker: Broker, consume: Consume) -> None:
+        consumer = consume()
+        due = wall() + 0.15
+        broker.publish([publish("1", due=due)])
+        wait_for(consumer)
+        assert 0.0 <= wall() - due < 0.3
+
+    def test_a_sooner_due_time_wakes_it_while_it_waits(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        consumer = consume()
+        broker.publish([publish("late", due=wall() + 60)])
+        soon: list[float] = []
+
+        def publish_sooner() -> None:
+            sleep(0.05)
+            soon.append(wall() + 0.3)
+            broker.publish([publish("soon", due=soon[0])])
+
+        publisher = Thread(target=publish_sooner)
+        publisher.start()
+        assert wait_for(consumer).message.id == "soon"
+        assert wall() - soon[0] < 0.3
+        publisher.join()
+
+    def test_wake_ends_it(self, consume: Consume) -> None:
+        consumer = consume()
+        waker = Thread(target=lambda: (sleep(0.03), consumer.wake()))
+        waker.start()
+        assert _took(lambda: consumer.wait(10.0)) < 1.0
+        waker.join()
+
+    def test_wake_is_not_lost_before_it(self, consume: Consume) -> None:
+        consumer = consume()
+        consumer.wake()
+        consumer.wake()
+        assert _took(lambda: consumer.wait(10.0)) < 1.0
+
+    def test_messages_of_other_queues_are_no_cause(self, broker: Broker, consume: Consume) -> None:
+        consumer = consume("work")
+        broker.publish([publish("1", "elsewhere")])
+        consumer.wait(0.05)
+        assert claim(consumer) == []
+
+
+class LeaseContract:
+    def test_a_live_lease_is_not_swept(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("1")])
+        claim_one(consume(lease=20.0))
+        assert consume().sweep() == 0
+        assert broker.sizes()["work"] == QueueSize(leased=1)
+
+    def test_what_is_not_renewed_goes_back(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(range(3)))
+        claimed = claim(consume(lease=0.05), 2)
+        other = consume()
+        assert lose(other) == 2
+        assert broker.sizes()["work"] == QueueSize(ready=3)
+        again = claim(other)
+        # To the place they were taken from, and marked.
+        assert ids(again) == ["0", "1", "2"]
+        assert [delivery.suspect for delivery in again] == [True, True, False]
+        assert [delivery.claims for delivery in again] == [2, 2, 1]
+        assert not {d.receipt for d in claimed} & {d.receipt for d in again}
+
+    def test_renewal_extends_a_lease(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(["kept", "lost"]))
+        consumer, other = consume(lease=0.2), consume()
+        kept, lost = (delivery.receipt for delivery in claim(consumer))
+        eventually(lambda: consumer.renew([kept]) or other.sweep())
+        assert consumer.renew([kept, lost]) == {lost}
+        assert ids(claim(other)) == ["lost"]
+
+    def test_renewal_of_nothing(self, consume: Consume) -> None:
+        assert consume().renew([]) == set()
+
+    def test_renewal_does_not_recreate_a_lease(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("1")])
+        consumer, other = consume(lease=0.05), consume()
+        receipt = claim_one(consumer).receipt
+        assert lose(other) == 1
+        assert consumer.renew([receipt]) == {receipt}
+        assert broker.sizes()["work"] == QueueSize(ready=1)
+        taken = claim_one(other)
+        # Nor does it touch the lease of the one who has the message now.
+        assert consumer.renew([receipt]) == {receipt}
+        assert other.renew([taken.receipt]) == set()
+
+    def test_a_started_run_counts_as_a_loss(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(["started", "waiting"]))
+        consumer, other = consume(lease=0.05), consume()
+        started, _ = claim(consumer)
+        assert consumer.start([started.receipt]) == set()
+        assert lose(other) == 2
+        again = claim(other)
+        assert {d.message.id: d.losses for d in again} == {"started": 1, "waiting": 0}
+        assert [delivery.suspect for delivery in again] == [True, True]
+
+    def test_losses_add_up(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("1")])
+        consumer = consume(lease=0.02)
+        for losses in range(3):
+            delivery = claim_one(consumer)
+            assert delivery.losses == losses
+            consumer.start([delivery.receipt])
+            assert lose(consumer) == 1
+
+    def test_a_start_does_not_outlive_its_delivery(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("1")])
+        consumer = consume(lease=0.02)
+        delivery = claim_one(consumer)
+        consumer.start([delivery.receipt])
+        consumer.requeue([delivery.receipt])
+        claim_one(consumer)
+        lose(consumer)
+        assert claim_one(consumer).losses == 0
+
+    def test_start_names_the_stale(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(["1", "2"]))
+        consumer = consume()
+        lost, kept = (delivery.receipt for delivery in claim(consumer))
+        consumer.requeue([lost])
+        assert consumer.start([lost, kept]) == {lost}
+
+    def test_close_gives_everything_back(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(range(4)))
+        consumer, other = consume(), consume()
+        first, *_ = claim(consumer, 2)
+        consumer.start([first.receipt])
+        claim(other, 1)
+        consumer.close()
+        consumer.close()
+        assert broker.sizes()["work"] == QueueSize(ready=3, leased=1)
+        again = claim(other)
+        assert ids(again) == ["0", "1", "3"]
+        assert [(d.suspect, d.losses) for d in again] == [(False, 0)] * 3
+        assert other.renew([first.receipt]) == {first.receipt}
+
+
+class GivingBackContract:
+    def test_requeue_puts_it_where_it_was(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(range(4)))
+        consumer = consume()
+        first, second = claim(consumer, 2)
+        consumer.requeue([second.receipt, first.receipt])
+        again = claim(consumer)
+        assert ids(again) == ["0", "1", "2", "3"]
+        assert [(d.suspect, d.losses) for d in again] == [(False, 0)] * 4
+
+    def test_requeue_skips_the_stale(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(["lost", "kept"]))
+        consumer, other = consume(), consume()
+        lost, kept = (delivery.receipt for delivery in claim(consumer))
+        consumer.requeue([lost])
+        claim_one(other)
+        consumer.requeue([lost, kept])
+        assert broker.sizes()["work"] == QueueSize(ready=1, leased=1)
+        assert ids(claim(consumer)) == ["kept"]
+
+    def test_defer_keeps_it_until_due_and_puts_it_last(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        broker.publish(publishes(["1", "2", "3"]))
+        consumer = consume()
+        due = wall() + 0.1
+        assert consumer.defer(claim_one(consumer).receipt, due)
+        assert broker.sizes()["work"] == QueueSize(ready=2, delayed=1)
+        eventually(lambda: wall() > due)
+        again = claim(consumer)
+        assert ids(again) == ["2", "3", "1"]
+        assert (again[2].claims, again[2].suspect, again[2].losses) == (2, False, 0)
+        assert (again[2].parked, again[2].parkings) == (None, 0)
+
+    def test_defer_with_a_stale_receipt_does_nothing(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        broker.publish([publish("1")])
+        consumer, other = consume(lease=0.02), consume()
+        receipt = claim_one(consumer).receipt
+        lose(other)
+        assert not consumer.defer(receipt, wall() + 100, unknown=True)
+        taken = claim_one(other)
+        assert not consumer.defer(receipt, wall() + 100, unknown=True)
+        assert (taken.parked, broker.sizes()["work"]) == (None, QueueSize(leased=1))
+
+    def test_unknown_tasks_are_parked_and_seen_by_name(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        names = {"1": "lost.task", "2": "lost.task", "3": "other.task", "4": "known.task"}
+        broker.publish([publish(id_, task=task) for id_, task in names.items()])
+        consumer = consume()
+        before = wall()
+        for delivery in claim(consumer):
+            known = delivery.message.task == "known.task"
+            assert consumer.defer(delivery.receipt, wall() + 0.1, unknown=not known)
+        size = broker.sizes()["work"]
+        assert size == QueueSize(delayed=4, unknown={"lost.task": 2, "other.task": 1})
+        again = [claim_when_ready(consumer) for _ in names]
+        assert broker.sizes()["work"].unknown == {}
+        for delivery in again:
+            if delivery.message.task == "known.task":
+                assert (delivery.parked, delivery.parkings) == (None, 0)
+            else:
+                assert delivery.parked == pytest.approx(before, abs=5.0)
+                assert delivery.parkings == 1
+
+    def test_parking_remembers_the_first_time(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("1")])
+        consumer = consume()
+        consumer.defer(claim_one(consumer).receipt, wall(), unknown=True)
+        first = claim_when_ready(consumer)
+        assert first.parked is not None
+        eventually(lambda: wall() > first.parked)
+        consumer.defer(first.receipt, wall(), unknown=True)
+        second = claim_when_ready(consumer)
+        assert (second.parked, second.parkings) == (first.parked, 2)
+
+
+class InspectionContract:
+    def test_sizes_by_queue_and_place(self, broker: Broker, consume: Consume) -> None:
+        assert broker.sizes() == {}
+        broker.publish(publishes(range(5), "a"))
+        broker.publish([publish("x", "a", due=wall() + 60), publish("y", "b", due=wall() + 60)])
+        consumer = consume("a")
+        claim(consumer, 2)
+        assert broker.sizes() == {
+            "a": QueueSize(ready=3, delayed=1, leased=2),
+            "b": QueueSize(delayed=1),
+        }
+
+    def test_purge_removes_what_nobody_holds(self, broker: Broker, consume: Consume) -> None:
+        broker.publish(publishes(range(3)))
+        broker.publish([publish("later", due=wall() + 60), publish("other", "elsewhere")])
+        consumer = consume()
+        held = claim_one(consumer)
+        assert broker.purge("work") == 3
+        assert broker.purge("work") == 0
+        assert broker.purge("no such queue") == 0
+        assert broker.sizes() == {"work": QueueSize(leased=1), "elsewhere": QueueSize(ready=1)}
+        consumer.requeue([held.receipt])
+        assert ids(claim(consumer)) == [held.message.id]
+
+    def test_workers_are_seen(self, broker: Broker, consume: Consume) -> None:
+        assert broker.worker_seen() is None
+        broker.publish([publish("1")])
+        assert broker.worker_seen() is None
+        before = wall()
+        consume()
+        seen = broker.worker_seen()
+        assert seen is not None
+        assert before <= seen <= wall()
+
+    def test_no_dead_letters(self, broker: Broker) -> None:
+        assert broker.dead() == []
+
+
+def wait_for(consumer: Consumer) -> Delivery:
+    """Wait and claim, as a worker does, until there is a message."""
+    deadline = monotonic() + 10
+    while not (claimed := claim(consumer, 1)):
+        assert monotonic() < deadline, "no message within 10 s"
+        consumer.wait(10.0)
+    return claimed[0]
+
+
+def _publish_to_sleeper(broker: Broker, publication: Publish) -> None:
+    # Nothing tells when another thread has fallen asleep; being early makes the test easier to pass.
+    sleep(0.02)
+    body = repr(wall()).encode()
+    broker.publish([publish(publication.message.id, body=body)])
+
+
+def _took(action: Callable[[], object]) -> float:
+    before = monotonic()
+    action()
+    return monotonic() - before

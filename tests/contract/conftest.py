@@ -1,0 +1,41 @@
+"""What the conformance suites share."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from celeriac.brokers.base import Broker, Consumer
+from tests.fixtures.processes import Child
+
+# Assertions in the suites are explained as well as those in test modules.
+for suite in ("broker", "settlement", "chord", "result_store"):
+    pytest.register_assert_rewrite(f"tests.contract.{suite}_contract")
+
+
+@pytest.fixture
+def consume(broker: Broker) -> Iterator[Callable[..., Consumer]]:
+    """Return a function that opens consumers; they are closed at the end."""
+    opened: list[Consumer] = []
+
+    def open_one(*queues: str, lease: float = 20.0) -> Consumer:
+        opened.append(broker.consumer(queues or ("work",), lease=lease))
+        return opened[-1]
+
+    yield open_one
+    for consumer in opened:
+        consumer.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Child]]:
+    """Return a function that starts other processes; they are killed at the end."""
+    children: list[Child] = []
+
+    def start_one(function: Callable[..., Any], *args: Any) -> Child:
+        children.append(Child(function, *args))
+        return children[-1]
+
+    yield start_one
+    for child in children:
+        child.kill()
