@@ -53,17 +53,29 @@ def tree(root: int) -> list[Process]:
 
 
 def pss_mib(root: int) -> float:
-    """Proportional set size of a whole tree in MiB: shared pages are counted once, in parts."""
+    """Proportional set size of a whole tree in MiB: shared pages are counted once, in parts.
+
+    Pages of libraries are shared with strangers too: it falls when another Python program starts.
+    """
+    return _memory_mib(root, "Pss:")
+
+
+def own_mib(root: int) -> float:
+    """The part of a tree's memory in MiB that no stranger shares: anonymous and shared memory.
+
+    For comparing two moments; mapped files, libraries above all, are not in it.
+    """
+    return _memory_mib(root, "Pss_Anon:", "Pss_Shmem:")
+
+
+def _memory_mib(root: int, *keys: str) -> float:
+    """The sum of these lines of `smaps_rollup`, over a whole tree."""
     total = 0
     for process in tree(root):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             rollup = (_PROC / str(process.pid) / "smaps_rollup").read_text()
-            total += sum(int(line.split()[1]) for line in _lines(rollup, "Pss:"))
+            total += sum(int(x.split()[1]) for x in rollup.splitlines() if x.startswith(keys))
     return total / _KIB_PER_MIB
-
-
-def _lines(text: str, key: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith(key)]
 
 
 def cpu_seconds(root: int) -> float:

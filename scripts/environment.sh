@@ -31,7 +31,8 @@ install_venv_package() {
         stop "$python cannot make a virtual environment; install Debian's python3-venv (or your system's like), then run make again"
     echo "environment: $python cannot make a virtual environment; installing python3-venv"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq </dev/null && apt-get install -y -qq --no-install-recommends python3-venv </dev/null ||
+    apt-get update -qq </dev/null >/dev/null &&
+        apt-get install -y -qq --no-install-recommends python3-venv </dev/null >/dev/null ||
         stop "apt-get could not install python3-venv; see its message above"
 }
 

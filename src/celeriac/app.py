@@ -1,8 +1,7 @@
 """The app: settings, tasks and the client, put together; the only place that opens URLs.
 
-Every process of a program has broker and store objects of its own behind one app, opened on first use.
-What lives above this floor is named in ``UPWARD`` and loaded when somebody asks for it.
-"""
+Every process of a program has broker and store objects of its own behind one app, opened on first
+use. What lives above this floor is named in ``UPWARD`` and loaded when somebody asks for it."""
 
 import os
 import sys
@@ -44,7 +43,8 @@ R = TypeVar("R")
 UPWARD = {
     "Awaiter": "celeriac.awaiting:Awaiter",
 }
-"""What the app loads by name when it is used, because it stands above or costs too much to import."""
+"""What the app loads by name when it is used, because it stands above or costs too much to import.
+"""
 
 
 class TaskOptions(TypedDict, total=False):
@@ -79,8 +79,8 @@ class TaskOptions(TypedDict, total=False):
 class Celery:
     """An app: a set of tasks, and where their messages and results go (APP-01).
 
-    ``main`` names it, and stands for ``__main__`` in task names. ``broker`` and ``backend`` are URLs;
-    without them an embedded file serves as both. Further keywords are settings. Thread-safe.
+    ``main`` names it, and stands for ``__main__`` in task names. ``broker`` and ``backend`` are
+    URLs; without them an embedded file serves as both. Further keywords are settings. Thread-safe.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class Celery:
         self.conf = Configuration()
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
         self.folder = _folder_of_caller()
-        """The folder of the module that made the app: it tells embedded files of equal names apart."""
+        """The folder of the module that made the app: it tells embedded files of equal names apart.
+        """
         self._opening = threading.RLock()
         self._open: dict[str, Any] = {}
         if config_source is not None:
@@ -194,7 +195,7 @@ class Celery:
         return instance
 
     @property
-    def Task(self) -> type[BaseTask[Any, Any]]:  # noqa: N802 - Celery's name for it
+    def Task(self) -> type[BaseTask[Any, Any]]:
         """The base class of this app's tasks (TASK-05)."""
         base: type[BaseTask[Any, Any]] | None = self.__dict__.get("_task_base")
         if base is None:
@@ -232,7 +233,7 @@ class Celery:
             task.options = Options()
         return task.apply_async(args, kwargs, **options)
 
-    def AsyncResult(self, id: str) -> Result[Any]:  # noqa: N802 - Celery's name for it
+    def AsyncResult(self, id: str) -> Result[Any]:
         """Return the result of the task with this id (APP-21)."""
         return Result(id, self)
 
@@ -329,10 +330,9 @@ def _check_function(name: str, fun: Callable[..., Any]) -> None:
 def find_app(spec: str) -> Celery:
     """Return the app that ``-A`` names (APP-39).
 
-    ``module:attribute``; or a module (or ``module.attribute``) in which ``app``, then ``celery``, then
-    the submodule ``celery``, then the first app found is taken. Raises AppNotFound with what to write
-    instead; what the user's own modules raise comes through as it is.
-    """
+    ``module:attribute``; or a module (or ``module.attribute``) in which ``app``, then ``celery``,
+    then the submodule ``celery``, then the first app found is taken. Raises AppNotFound with what
+    to write instead; what the user's own modules raise comes through as it is."""
     module_name, colon, attribute = spec.partition(":")
     if colon:
         return _as_app(_attribute(_import(module_name, spec), attribute, spec), spec)

@@ -1,14 +1,15 @@
 """The client: the one road out of a process, from a call to a published message.
 
 It knows tasks only by what is given to it (name, arguments, options), so that everything that sends
-(tasks, retries, ``send_task``, later canvas and beat) sends alike. Thread-safe; usable after a fork.
-"""
+(tasks, retries, ``send_task``, later canvas and beat) sends alike. Thread-safe; usable after a
+fork."""
 
 import os
 import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from time import time_ns
 from typing import Any
 
 import msgspec
@@ -162,10 +163,15 @@ class Client:
 
 
 def new_id() -> str:
-    """Return a fresh task id, a random UUID (version 4) as text."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    """Return a fresh task id: a UUID of version 7 (RFC 9562) as text.
+
+    Its first digits are the time, so that ids made one after the other stand together in the index of
+    every store; a random id would touch another page for each result.
+    """
+    millis = f"{time_ns() // 1_000_000:012x}"
+    digits = os.urandom(10).hex()
+    variant = "89ab"[int(digits[3], 16) & 3]
+    return f"{millis[:8]}-{millis[8:]}-7{digits[:3]}-{variant}{digits[4:7]}-{digits[7:19]}"
 
 
 def retry_options(request: Context, options: dict[str, Any]) -> Options:

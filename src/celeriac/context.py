@@ -1,7 +1,7 @@
 """What is ambient while a task runs: its request.
 
-One context variable, so that it holds for threads and coroutines alike. Everything else is passed in.
-"""
+One context variable, so that it holds for threads and coroutines alike. Everything else is passed
+in."""
 
 from contextvars import ContextVar
 from typing import Any, Protocol

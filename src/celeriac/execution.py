@@ -1,9 +1,8 @@
 """One run of a task: from a message to an outcome, as named steps over one value.
 
-Runs in the child. It reads and writes no socket of the queue: what it wants stored or asked goes to its
-``Port``, and the outcome it returns is bytes. Steps: prepare, begin, call, then one of the endings, then
-finish. What the outcome means for the message is the parent's to decide.
-"""
+Runs in the child. It reads and writes no socket of the queue: what it wants stored or asked goes to
+its ``Port``, and the outcome it returns is bytes. Steps: prepare, begin, call, then one of the
+endings, then finish. What the outcome means for the message is the parent's to decide."""
 
 import logging
 import os
@@ -116,7 +115,8 @@ def run(host: Host, job: Job, port: Port) -> Outcome | None:
         current.reset(token)
 
 
-# -- before -----------------------------------------------------------------------------------------
+# -- before
+# -----------------------------------------------------------------------------------------
 
 
 def prepare(host: Host, job: Job, port: Port) -> Run:
@@ -167,7 +167,8 @@ def begin(this: Run) -> None:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
 
 
-# -- the function -------------------------------------------------------------------------------------
+# -- the function
+# -------------------------------------------------------------------------------------
 
 
 def call(this: Run) -> "Callable[[Run], Outcome]":
@@ -186,7 +187,7 @@ def call(this: Run) -> "Callable[[Run], Outcome]":
         port.inside = False
     except TaskPredicate as predicate:
         return _steered(this, predicate)
-    except BaseException as error:  # whatever user code raises is an outcome, SystemExit too
+    except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
         port.inside = False
         return _raised(this, error)
     finally:
@@ -214,7 +215,7 @@ def _raised(this: Run, error: BaseException) -> "Callable[[Run], Outcome]":
         except Retry as retry:
             this.error = _info(retry)
             return retried
-        except BaseException as last:  # the retries are used up, or the retry cannot be sent
+        except BaseException as last:  # noqa: BLE001 - used up, or it cannot be sent
             error = last
     this.error = _info(error)
     return failed
@@ -226,7 +227,8 @@ def _info(error: BaseException) -> ExceptionInfo:
     return ExceptionInfo(error, tb.tb_next if tb is not None and tb.tb_next is not None else tb)
 
 
-# -- the endings --------------------------------------------------------------------------------------
+# -- the endings
+# --------------------------------------------------------------------------------------
 
 
 def succeeded(this: Run) -> Outcome:
@@ -290,7 +292,8 @@ def returned(this: Run) -> Outcome:
     return _outcome(this, Ending.RETURNED, states.REJECTED)
 
 
-# -- after --------------------------------------------------------------------------------------------
+# -- after
+# --------------------------------------------------------------------------------------------
 
 
 def finish(this: Run, outcome: Outcome) -> Outcome:
@@ -385,7 +388,8 @@ def _safely(task: AnyTask, handler: str, *arguments: Any) -> None:
         log.exception("handler %s of task %s failed", handler, task.name)
 
 
-# -- documents ----------------------------------------------------------------------------------------
+# -- documents
+# ----------------------------------------------------------------------------------------
 
 
 def _document(

@@ -1,9 +1,8 @@
 """Messages: one request to run a task, on its way out, in hand, or dead.
 
 All are frozen values without behaviour. ``headers`` and ``body`` stay bytes until somebody needs to
-know what is in them: the caller's side encodes them once, the worker's parent decodes the few headers
-it decides by, and only the child that runs the task decodes the body.
-"""
+know what is in them: the caller's side encodes them once, the worker's parent decodes the few
+headers it decides by, and only the child that runs the task decodes the body."""
 
 from msgspec import Struct
 

@@ -1,7 +1,7 @@
 """How one run ended: eleven endings, one value, no flags.
 
-Made by ``execution`` in the child for runs that came to an end there, and by the worker's parent for
-those that did not. What an ending means for the message is decided in ``worker/settlement.py``.
+Made by ``execution`` in the child for runs that came to an end there, and by the worker's parent
+for those that did not. What an ending means for the message is decided in ``worker/settlement.py``.
 """
 
 from enum import StrEnum

@@ -1,9 +1,8 @@
 """Results as the caller sees them.
 
-``AsyncResult`` is a handle: an id and the store that will know. Reading costs one look-up; waiting is
-told by the store, not by polling. Failures are raised as the exception class the task raised, with the
-worker's traceback attached.
-"""
+``AsyncResult`` is a handle: an id and the store that will know. Reading costs one look-up; waiting
+is told by the store, not by polling. Failures are raised as the exception class the task raised,
+with the worker's traceback attached."""
 
 from collections.abc import Awaitable
 from time import monotonic
@@ -11,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from celeriac import states
 from celeriac.context import current
-from celeriac.exceptions import ImproperlyConfigured, RemoteTraceback, TimeoutError
+from celeriac.exceptions import ImproperlyConfigured, RemoteTraceback, TaskError, TimeoutError
 from celeriac.results.base import ResultStore, task_key
 from celeriac.wire import result as wire
 
@@ -104,10 +103,10 @@ class AsyncResult(Generic[R]):
     def get(self, timeout: float | None = None, propagate: bool = True) -> R:
         """Wait for the result and return it (RES-02).
 
-        Raises what the task raised, with the worker's traceback as ``__cause__``; with ``propagate``
-        off the exception is returned instead. Raises TimeoutError after ``timeout`` seconds; 0 looks
-        once. Raises RuntimeError inside a task, where waiting for others can starve them (TASK-45).
-        """
+        Raises what the task raised, with the worker's traceback as ``__cause__``; with
+        ``propagate`` off the exception is returned instead. Raises TimeoutError after ``timeout``
+        seconds; 0 looks once. Raises RuntimeError inside a task, where waiting for others can
+        starve them (TASK-45)."""
         if self.ignored:
             return None  # type: ignore[return-value]
         refuse_in_task()
@@ -184,6 +183,9 @@ class AsyncResult(Generic[R]):
         if document.status not in states.PROPAGATE_STATES:
             return document.result  # type: ignore[no-any-return]
         error = wire.rebuild_exception(document.result)
+        if not isinstance(error, Exception):
+            # A SystemExit that ended a task in a worker must not end its caller too.
+            error = TaskError(f"the task raised {error!r}")
         if not propagate:
             return error  # type: ignore[return-value]
         raise error from (RemoteTraceback(document.traceback) if document.traceback else None)

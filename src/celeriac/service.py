@@ -53,7 +53,7 @@ class Service(ABC):
     def _guarded(self) -> None:
         try:
             self.run()
-        except BaseException as error:  # the edge of a thread: what is not kept here is lost
+        except BaseException as error:  # noqa: BLE001 - the edge of a thread: kept here or lost
             self.failure = error
             if self._on_failure is not None:
                 self._on_failure(self)

@@ -1,8 +1,7 @@
 """Tasks: a function with a name and defaults, and the ways to call it.
 
-A task belongs to one app. Calling it runs it here; ``delay`` and its siblings send it. What it does in a
-worker (context, limits, outcome) is ``execution``; the road out is ``client``.
-"""
+A task belongs to one app. Calling it runs it here; ``delay`` and its siblings send it. What it does
+in a worker (context, limits, outcome) is ``execution``; the road out is ``client``."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,6 @@ from typing import (
 )
 
 import msgspec
-
 
 from celeriac import states
 from celeriac.client import Client, Moment, Options, retry_options
@@ -219,7 +217,7 @@ class Task(Generic[P, R]):
         client.note_child(publish.message.id)
         return Result(publish.message.id, self.app, bool(options.ignore_result))
 
-    def AsyncResult(self, task_id: str) -> Result[R]:  # noqa: N802 - Celery's name for it
+    def AsyncResult(self, task_id: str) -> Result[R]:
         """Return the result of an earlier call of this task."""
         return Result(task_id, self.app)
 
@@ -238,10 +236,9 @@ class Task(Generic[P, R]):
     ) -> Retry:
         """End this run and ask for another one later (TASK-27).
 
-        Raises Retry (returns it if ``throw`` is off). When the retries are used up it raises ``exc``,
-        or MaxRetriesExceededError (TASK-28). Called outside a worker it raises ``exc`` or the
-        exception that is being handled (TASK-29). ``max_retries`` holds for this call only.
-        """
+        Raises Retry (returns it if ``throw`` is off). When the retries are used up it raises
+        ``exc``, or MaxRetriesExceededError (TASK-28). Called outside a worker it raises ``exc`` or
+        the exception that is being handled (TASK-29). ``max_retries`` holds for this call only."""
         request = self.request
         cause = exc or sys.exc_info()[1]
         limit = self.max_retries if max_retries is None else max_retries

@@ -1,15 +1,14 @@
 """What the conformance suites share."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from celeriac.brokers.base import Broker, Consumer
-from tests.fixtures.processes import Child
+from tests.fixtures.processes import Children, Start
 
 # Assertions in the suites are explained as well as those in test modules.
-for suite in ("broker", "settlement", "chord", "result_store"):
+for suite in ("broker", "settlement", "chord", "shared", "result_store"):
     pytest.register_assert_rewrite(f"tests.contract.{suite}_contract")
 
 
@@ -28,14 +27,7 @@ def consume(broker: Broker) -> Iterator[Callable[..., Consumer]]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Child]]:
+def start() -> Iterator[Start]:
     """Return a function that starts other processes; they are killed at the end."""
-    children: list[Child] = []
-
-    def start_one(function: Callable[..., Any], *args: Any) -> Child:
-        children.append(Child(function, *args))
-        return children[-1]
-
-    yield start_one
-    for child in children:
-        child.kill()
+    with Children() as start:
+        yield start

@@ -15,6 +15,7 @@ from celeriac.results.sqlite import SqliteStore
 from tests.contract import broker_contract as contract
 from tests.contract import chord_contract as chord
 from tests.contract import settlement_contract as settlement
+from tests.contract import shared_contract as shared
 
 ADAPTERS = {
     "memory": "in memory, committing in the order of the base class",
@@ -83,3 +84,7 @@ class TestRefusal(settlement.RefusalContract): ...
 
 
 class TestChord(chord.ChordContract): ...
+
+
+@pytest.mark.parametrize("adapter", ["sqlite"])
+class TestShared(shared.SharedBrokerContract): ...

@@ -10,11 +10,17 @@ from celeriac.results.base import ResultStore
 from celeriac.results.memory import MemoryStore
 from celeriac.results.sqlite import SqliteStore
 from tests.contract import result_store_contract as contract
+from tests.contract import shared_contract as shared
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ResultStore]:
-    if request.param == "memory":
+def adapter(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def make_store(adapter: str, tmp_path: Path) -> Callable[[], ResultStore]:
+    if adapter == "memory":
         server = MemoryStore()
         return lambda: server
     return partial(SqliteStore, str(tmp_path / "state" / "app.db"))
@@ -34,3 +40,7 @@ class TestExpiry(contract.ExpiryContract): ...
 
 
 class TestWatch(contract.WatchContract): ...
+
+
+@pytest.mark.parametrize("adapter", ["sqlite"])
+class TestShared(shared.SharedStoreContract): ...

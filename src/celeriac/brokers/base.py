@@ -1,17 +1,16 @@
 """The contract of a broker: what every adapter promises, and what the worker may rely on.
 
-A ``Broker`` is the server as a client sees it: publish, sizes, purge. A ``Consumer`` is one worker's
-hold on some queues: claim, renew, settle. Both are synchronous and may be used from several threads;
-an adapter opens what it needs on first use, and again after a fork.
+A ``Broker`` is the server as a client sees it: publish, sizes, purge. A ``Consumer`` is one
+worker's hold on some queues: claim, renew, settle. Both are synchronous and may be used from
+several threads; an adapter opens what it needs on first use, and again after a fork.
 
 **Every receipt is a fence.** ``commit``, ``renew``, ``start``, ``defer`` and ``requeue`` act on a
 delivery only while its receipt still holds the lease, in the same atomic step; otherwise they do
 nothing for that delivery and say so. A receipt is lost when ``sweep`` takes a lease that was not
 renewed in time, and it never comes back: renewal does not re-create a lease.
 
-All methods raise ``OperationalError`` when the server cannot do its work before the deadline that the
-broker was opened with; then nothing, or on ``commit`` perhaps everything, was done.
-"""
+All methods raise ``OperationalError`` when the server cannot do its work before the deadline that
+the broker was opened with; then nothing, or on ``commit`` perhaps everything, was done."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -78,14 +77,14 @@ class Consumer(ABC):
     def claim(self, count: int, size: int) -> list[Delivery]:
         """Take up to ``count`` messages of together at most ``size`` body bytes, under leases.
 
-        One message larger than ``size`` is taken if it is the first. Within a queue: higher priority
-        first, then oldest first; among queues, turns. Taking, recording and leasing are one atomic
-        step. Does not block: an empty list means that nothing was ready.
-        """
+        One message larger than ``size`` is taken if it is the first. Within a queue: higher
+        priority first, then oldest first; among queues, turns. Taking, recording and leasing are
+        one atomic step. Does not block: an empty list means that nothing was ready."""
 
     @abstractmethod
     def wait(self, timeout: float) -> None:
-        """Block until a claim may find something, ``wake`` is called, or ``timeout`` seconds passed.
+        """Block until a claim may find something, ``wake`` is called, or ``timeout`` seconds
+        passed.
 
         It may return early without cause; it must not sleep through a message by more than 250 ms.
         """
@@ -102,8 +101,8 @@ class Consumer(ABC):
     def start(self, receipts: Sequence[str]) -> set[str]:
         """Put on record that these runs begin; return the stale receipts.
 
-        A recorded start whose lease is then lost counts as a loss; without it a loss counts nothing.
-        """
+        A recorded start whose lease is then lost counts as a loss; without it a loss counts
+        nothing."""
 
     @abstractmethod
     def defer(self, receipt: str, due: float, *, unknown: bool = False) -> bool:
@@ -115,7 +114,9 @@ class Consumer(ABC):
 
     @abstractmethod
     def requeue(self, receipts: Sequence[str]) -> None:
-        """Give deliveries back to the place they were taken from, uncounted. Stale ones are skipped."""
+        """Give deliveries back to the place they were taken from, uncounted. Stale ones are
+        skipped.
+        """
 
     @abstractmethod
     def sweep(self) -> int:
@@ -133,12 +134,12 @@ class Consumer(ABC):
     ) -> list[Verdict]:
         """Make completions true, each all or nothing; return one verdict for each, in order.
 
-        A completion whose document the store will never take is answered ``refused``, and nothing of
-        it is done; the others are not held back by it.
+        A completion whose document the store will never take is answered ``refused``, and nothing
+        of it is done; the others are not held back by it.
 
-        This implementation publishes, then stores, then settles: a crash in between repeats work and
-        loses none. Adapters that share a server with the store do it in one transaction instead.
-        """
+        This implementation publishes, then stores, then settles: a crash in between repeats work
+        and loses none. Adapters that share a server with the store do it in one transaction
+        instead."""
         verdicts = [self._refusal(completion, store) for completion in completions]
         wanted = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict is SETTLED]
         stale = self._stale([completion.receipt for completion in wanted])
@@ -172,11 +173,11 @@ class Consumer(ABC):
 
     @abstractmethod
     def _settle(self, completions: Sequence[Completion]) -> list[Verdict]:
-        """Count joins and settle deliveries, fenced by their receipts; documents are stored already.
+        """Count joins and settle deliveries, fenced by their receipts; documents are stored
+        already.
 
-        A completion with a join that completes its chord, and bears no token yet, is not settled but
-        answered ``held``.
-        """
+        A completion with a join that completes its chord, and bears no token yet, is not settled
+        but answered ``held``."""
 
 
 def gives_back(settlement: Settlement) -> bool:

@@ -10,8 +10,8 @@ SCHEMES = ("sqlite", "memory")
 def broker_url(url: str | tuple[str, ...] | None, name: tuple[str, str]) -> str:
     """Return the one URL to open; without any, that of the embedded file of the app ``name``.
 
-    ``name`` is the app's name and the folder of the module that made it. Raises ImproperlyConfigured.
-    """
+    ``name`` is the app's name and the folder of the module that made it. Raises
+    ImproperlyConfigured."""
     if url is None:
         from celeriac.embedded.place import default_path
 

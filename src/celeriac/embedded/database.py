@@ -34,14 +34,16 @@ APPLICATION_ID = 0x43_6C_72_63
 SCHEMA_VERSION = 1
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _NETWORK_FILE_SYSTEMS = frozenset(
-    "9p afs ceph cifs fuse.glusterfs fuse.sshfs glusterfs lustre nfs nfs4 ncpfs smb3 smbfs".split()
+    ("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre")
+    + ("nfs", "nfs4", "ncpfs", "smb3", "smbfs")
 )
 _BUSY = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
 _databases: "WeakSet[Database]" = WeakSet()
 _joining = threading.Lock()
-"""Held to add a database to the set, and during a fork: none is opened that the fork does not know."""
+"""Held to add a database to the set, and during a fork: none is opened that the fork does not know.
+"""
 _creating = threading.Lock()
 _serials = count(1)
 _orphans: list[object] = []
@@ -90,9 +92,8 @@ class Database:
     def write(self, *, durable: bool = False) -> "Transaction":
         """Return a writing transaction, to be used with ``with``.
 
-        ``durable`` waits until the disk has it; without it, a power loss (not a crash of any process)
-        may undo the newest transactions.
-        """
+        ``durable`` waits until the disk has it; without it, a power loss (not a crash of any
+        process) may undo the newest transactions."""
         return Transaction(self, durable)
 
     def version(self) -> tuple[int, int]:
@@ -131,6 +132,7 @@ class Database:
             if self._opened:
                 _orphans.append(self._opened)
                 self._opened = {}
+                self._forget()
                 self._inherited = True
         elif self._still:
             self._still = False

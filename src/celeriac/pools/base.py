@@ -1,9 +1,8 @@
 """The contract of a pool: it takes jobs, runs each in a slot of its own, and reports what happened.
 
-Three threads of the worker meet at a pool: one submits, one reads the reports, one supervises. A job is
-known by its number, which is never used twice. Every submitted job is reported exactly once, as
-finished or lost, unless it was recalled or cancelled.
-"""
+Three threads of the worker meet at a pool: one submits, one reads the reports, one supervises. A
+job is known by its number, which is never used twice. Every submitted job is reported exactly once,
+as finished or lost, unless it was recalled or cancelled."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

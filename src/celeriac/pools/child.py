@@ -1,13 +1,13 @@
 """The child: takes one job at a time from the shared socket, runs it, and sends back its outcome.
 
-A child holds four things of the house: the shared job socket, its own stream to the parent, its slot in the
-shared memory, and its lifeline. It writes the outcome of a job before it takes the next one. What a task
-starts inherits none of them.
+A child holds four things of the house: the shared job socket, its own stream to the parent, its
+slot in the shared memory, and its lifeline. It writes the outcome of a job before it takes the next
+one. What a task starts inherits none of them.
 
-Soft limits come as SIGUSR1. The signal carries no meaning: the handler raises only if the parent wants
-the very job that runs, and user code runs now. It raises once per job, again only if the first one was
-swallowed where Python cannot raise (``__del__``, callbacks from C). SIGTERM ends a child after its job.
-"""
+Soft limits come as SIGUSR1. The signal carries no meaning: the handler raises only if the parent
+wants the very job that runs, and user code runs now. It raises once per job, again only if the
+first one was swallowed where Python cannot raise (``__del__``, callbacks from C). SIGTERM ends a
+child after its job."""
 
 import fcntl
 import logging
@@ -16,7 +16,6 @@ import random
 import signal
 import socket
 import sys
-import threading
 from typing import Any, NoReturn
 
 import msgspec
@@ -121,9 +120,7 @@ class Child:
         self._raised = False
         try:
             return execution.run(self._app, job, self)
-        except (
-            Exception
-        ) as error:  # a fault of ours, or of a signal's receiver: the job must not hang
+        except Exception as error:  # noqa: BLE001 - our fault or a receiver's: the job must not hang
             return execution.broken(self._app, job, self, error)
 
     def _retires(self) -> bool:
@@ -238,14 +235,12 @@ def _shed_in_grandchildren(jobs: socket.socket, stream: socket.socket, lifeline:
 
     Programs that tasks start close them anyway: all of them are close-on-exec.
     """
-    owner = os.getpid()
 
     def shed() -> None:
-        if os.getppid() == owner or threading.main_thread():
-            jobs.close()
-            stream.close()
-            os.close(lifeline)
-            signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        jobs.close()
+        stream.close()
+        os.close(lifeline)
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     os.register_at_fork(after_in_child=shed)

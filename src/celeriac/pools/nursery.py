@@ -1,9 +1,8 @@
 """The nursery: the parent's hold on the template, and the birth and death of every child.
 
-Each child is a ``Kin``: its process, its stream, its lifeline. A child is dead when its pidfd says so, never
-by end-of-file, since a process that it started may hold the stream. Its wait status comes from the
-template; if the template is gone, the parent, a subreaper, waits for the child itself.
-"""
+Each child is a ``Kin``: its process, its stream, its lifeline. A child is dead when its pidfd says
+so, never by end-of-file, since a process that it started may hold the stream. Its wait status comes
+from the template; if the template is gone, the parent, a subreaper, waits for the child itself."""
 
 import ctypes
 import logging
@@ -36,7 +35,9 @@ log = logging.getLogger("celeriac.pools")
 
 PR_SET_CHILD_SUBREAPER = 36
 STABLE_AFTER = 1.0
-"""Seconds that a child must live, or one job that it must take, for its start to count as a success."""
+"""Seconds that a child must live, or one job that it must take, for its start to count as a
+success.
+"""
 
 _encode = msgspec.msgpack.Encoder().encode
 

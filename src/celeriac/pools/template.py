@@ -1,9 +1,8 @@
 """The template: the program that imports the app once and forks every child.
 
-Started by the parent with four descriptors: its control socket, the shared job socket, the slots, its
-lifeline. It sends the manifest, then forks a child for each request and reports those that ended. It has
-one thread, opens no connection, and runs no task.
-"""
+Started by the parent with four descriptors: its control socket, the shared job socket, the slots,
+its lifeline. It sends the manifest, then forks a child for each request and reports those that
+ended. It has one thread, opens no connection, and runs no task."""
 
 import gc
 import logging
@@ -25,6 +24,7 @@ from celeriac.pools import packets
 from celeriac.pools.child import Child, ChildConfig, hold_lifeline, main, set_up_logging
 from celeriac.pools.manifest import AppFailed, Manifest, TaskOptions
 from celeriac.pools.slots import Slots
+from celeriac.settings import Settings
 
 log = logging.getLogger("celeriac.pools")
 
@@ -204,6 +204,15 @@ def task_options(app: Celery, name: str) -> TaskOptions:
     )
 
 
+def with_settings(child: ChildConfig, settings: Settings) -> ChildConfig:
+    """Return the children's configuration: what the command line left open is as the app says."""
+    return msgspec.structs.replace(
+        child,
+        max_tasks=child.max_tasks or settings.worker_max_tasks_per_child,
+        max_memory=child.max_memory or settings.worker_max_memory_per_child,
+    )
+
+
 def load_app(config: TemplateConfig) -> Celery:
     """Import the app and everything it includes, and fire the signals of that moment."""
     app = find_app(config.spec)
@@ -234,9 +243,10 @@ def run(descriptors: list[int]) -> None:
         app = load_app(config)
         threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
         manifest = build_manifest(app, threads)
-    except Exception as error:  # the user's module may raise anything
+    except Exception as error:  # noqa: BLE001 - the user's module may raise anything
         packets.send(control, _encode_hello(_app_failed(config.spec, error)))
         return
+    config = msgspec.structs.replace(config, child=with_settings(config.child, app.settings))
     set_up_logging(app, config.child.loglevel, "Template")
     packets.send(control, _encode_hello(manifest))
     app.close()

@@ -1,8 +1,8 @@
 """The contract of a result store.
 
-A store keeps documents under keys and wakes those who watch them. It knows nothing of what a document
-says, but for the state beside it: a stored SUCCESS is never overwritten (RES-20). Stores are
-synchronous, thread-safe, and usable after a fork.
+A store keeps documents under keys and wakes those who watch them. It knows nothing of what a
+document says, but for the state beside it: a stored SUCCESS is never overwritten (RES-20). Stores
+are synchronous, thread-safe, and usable after a fork.
 
 All methods raise ``OperationalError`` when the server cannot do its work before the deadline.
 """

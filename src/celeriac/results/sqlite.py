@@ -1,12 +1,14 @@
 """The result store on the embedded file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
 
 from celeriac.clock import wall
 from celeriac.completion import Put
 from celeriac.embedded.database import Database
 from celeriac.embedded.doorbells import SUPPORTED, Doorbell, Ringer
+from celeriac.exceptions import OperationalError
 from celeriac.results.base import ResultStore, Watch
 
 _PUT = """INSERT INTO result (key, state, expires, value) VALUES (?, ?, ?, ?)
@@ -15,6 +17,10 @@ WHERE result.state <> 'SUCCESS' OR result.expires <= ?"""
 _GET = "SELECT value FROM result WHERE key = ? AND (expires IS NULL OR expires > ?)"
 _EXPIRE = """DELETE FROM result WHERE key IN
 (SELECT key FROM result WHERE expires IS NOT NULL AND expires < ? ORDER BY expires LIMIT 500)"""
+_ANY_EXPIRED = """SELECT EXISTS (SELECT 1 FROM result WHERE expires < ?)
+OR EXISTS (SELECT 1 FROM watch_bell WHERE expires < ?)"""
+_WATCHES = "SELECT address FROM watch_bell WHERE key = ?"
+_UNWATCH = "DELETE FROM watch_bell WHERE address = ?"
 _WATCH = "INSERT OR REPLACE INTO watch_bell (key, address, expires) VALUES (?, ?, ?)"
 
 POLL = 0.25 if SUPPORTED else 0.05
@@ -39,11 +45,18 @@ class SqliteStore(ResultStore):
         ]
         with self.database.write(durable=True) as connection:
             connection.executemany(_PUT, rows)
-        for put in puts:
-            for (address,) in self.database.read(
-                "SELECT address FROM watch_bell WHERE key = ?", (put.key,)
-            ):
-                self._ringer.ring(address, put.key)
+        self._ring({put.key for put in puts})
+
+    def _ring(self, keys: Iterable[str]) -> None:
+        """Wake those who watch these keys; never raises, since the documents are stored."""
+        with suppress(OperationalError):
+            gone: set[str] = set()
+            for key in keys:
+                addresses = [row[0] for row in self.database.read(_WATCHES, (key,))]
+                gone.update(a for a in addresses if self._ringer.ring(a, key) is False)
+            if gone:
+                with self.database.write() as connection:
+                    connection.executemany(_UNWATCH, [(address,) for address in gone])
 
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:
         now = wall()
@@ -58,11 +71,13 @@ class SqliteStore(ResultStore):
         return SqliteWatch(self)
 
     def expire(self) -> int:
-        if not self.database.read("SELECT 1 FROM result WHERE expires < ? LIMIT 1", (wall(),)):
+        now = wall()
+        # A look first: mostly there is nothing, and a look does not disturb the writers.
+        if not self.database.read(_ANY_EXPIRED, (now, now))[0][0]:
             return 0
         with self.database.write() as connection:
-            connection.execute("DELETE FROM watch_bell WHERE expires < ?", (wall(),))
-            return connection.execute(_EXPIRE, (wall(),)).rowcount
+            connection.execute("DELETE FROM watch_bell WHERE expires < ?", (now,))
+            return connection.execute(_EXPIRE, (now,)).rowcount
 
     def close(self) -> None:
         self._ringer.close()
@@ -76,7 +91,11 @@ class SqliteWatch(Watch):
         self._store = store
         self._bell = Doorbell()
         self._keys: set[str] = set()
+        # Keys to look up. Only the waiting thread takes keys out.
         self._fresh: set[str] = set()
+        self._woken = False
+        self._looked = 0.0
+        self._version = (0, 0)
         self._registered = monotonic()
         self._closed = False
 
@@ -89,7 +108,6 @@ class SqliteWatch(Watch):
 
     def discard(self, key: str) -> None:
         self._keys.discard(key)
-        self._fresh.discard(key)
         with self._store.database.write() as connection:
             connection.execute(
                 "DELETE FROM watch_bell WHERE key = ? AND address = ?", (key, self._bell.address)
@@ -97,35 +115,55 @@ class SqliteWatch(Watch):
 
     def wait(self, timeout: float | None) -> dict[str, bytes]:
         deadline = float("inf") if timeout is None else monotonic() + timeout
-        version = self._store.database.version()
+        pause = 0.0
         while True:
-            if self._fresh:
-                fresh, self._fresh = self._fresh, set()
-                if found := self._store.get(sorted(fresh & self._keys)):
-                    return found
+            self._fresh.update(self._bell.wait(pause))
+            self._look_for_lost_rings()
+            if found := self._look_up():
+                return found
             left = deadline - monotonic()
-            rung = self._bell.wait(max(0.0, min(POLL, left)))
-            self._fresh.update(rung)
-            self._fresh.discard("")
-            if left <= 0 or (rung and not self._fresh):
+            if self._woken or left <= 0:
+                self._woken = False
                 return {}
-            if not rung and version != (version := self._store.database.version()):
-                self._fresh.update(self._keys)
+            pause = min(POLL, left)
             self._renew()
 
+    def _look_up(self) -> dict[str, bytes]:
+        fresh = {self._fresh.pop() for _ in range(len(self._fresh))}
+        try:
+            return self._store.get(sorted(fresh & self._keys))
+        except OperationalError:
+            self._fresh |= fresh
+            raise
+
+    def _look_for_lost_rings(self) -> None:
+        """Take every key for fresh if the file has changed, at most once in a while.
+
+        What was stored between two waits counts too, so the version is remembered from wait to wait.
+        """
+        now = monotonic()
+        if now - self._looked < POLL:
+            return
+        self._looked = now
+        version = self._store.database.version()
+        if version != self._version:
+            self._version = version
+            self._fresh |= self._keys
+
     def wake(self) -> None:
+        self._woken = True
         self._bell.wake()
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._keys:
-            with self._store.database.write() as connection:
-                connection.execute(
-                    "DELETE FROM watch_bell WHERE address = ?", (self._bell.address,)
-                )
-        self._bell.close()
+        try:
+            if self._keys:
+                with self._store.database.write() as connection:
+                    connection.execute(_UNWATCH, (self._bell.address,))
+        finally:
+            self._bell.close()
 
     def _renew(self) -> None:
         if monotonic() - self._registered > WATCH_FOR / 3:

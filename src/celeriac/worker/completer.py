@@ -1,16 +1,15 @@
 """The completer: the thread that makes outcomes true.
 
-It reads the pool's reports, turns each into a completion by the settlement table, and commits in batches.
-A batch that the broker or the store cannot take now is kept and tried again, leases renewed meanwhile;
-nothing more is claimed until it is through. Held outcomes are bounded: beyond ``MOST_HELD`` bytes no
-report is read, and children wait with theirs.
-"""
+It reads the pool's reports, turns each into a completion by the settlement table, and commits in
+batches. A batch that the broker or the store cannot take now is kept and tried again, leases
+renewed meanwhile; nothing more is claimed until it is through. Held outcomes are bounded: beyond
+``MOST_HELD`` bytes no report is read, and children wait with theirs."""
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 
 from msgspec import Struct
 
@@ -35,6 +34,10 @@ log = logging.getLogger("celeriac.worker")
 MOST_HELD = 256 * 1024 * 1024
 """Bytes of outcomes that may wait for a commit."""
 LONGEST_PAUSE = 5.0
+CROWD = 32
+"""Jobs under way from which on a commit waits for company."""
+GATHER = 0.003
+"""Seconds that it waits."""
 
 
 class Item(Struct):
@@ -111,6 +114,9 @@ class Completer(Service):
 
     def step(self, timeout: float | None) -> None:
         """Wait for reports, and commit what there is."""
+        if timeout is None and self._pool.outstanding >= CROWD:
+            # Plenty is under way: let outcomes gather, so that one commit serves many.
+            sleep(GATHER)
         if sum(item.size for item in self._items) < MOST_HELD:
             for report in self._pool.reports(timeout):
                 self._take(report)

@@ -1,8 +1,7 @@
 """Consumption: the thread that claims messages and submits them to the pool.
 
-It never holds more than the window allows, and gives back what turns out not to fit. When the broker is
-away it waits and tries again; what is claimed already is the business of others.
-"""
+It never holds more than the window allows, and gives back what turns out not to fit. When the
+broker is away it waits and tries again; what is claimed already is the business of others."""
 
 import logging
 import threading

@@ -1,8 +1,7 @@
 """The dispatcher: what is to be done with a delivery, before it runs.
 
-Run it, park it until somebody knows its task, put it back until its time, or refuse it. Decides from the
-headers, the manifest and the clock; it moves nothing itself.
-"""
+Run it, park it until somebody knows its task, put it back until its time, or refuse it. Decides
+from the headers, the manifest and the clock; it moves nothing itself."""
 
 import itertools
 import logging
@@ -21,13 +20,13 @@ from celeriac.exceptions import (
 )
 from celeriac.message import Delivery
 from celeriac.outcome import Ending
-from celeriac.pools.base import Job, Limits
+from celeriac.pools.base import NO_LIMITS, Job, Limits
 from celeriac.pools.manifest import Manifest, TaskOptions
 from celeriac.settings import Settings
+from celeriac.wire import task as wire
 from celeriac.worker.documents import Documents
 from celeriac.worker.flights import Flight
 from celeriac.worker.settlement import DEAD, settle
-from celeriac.wire import task as wire
 
 log = logging.getLogger("celeriac.worker")
 
@@ -100,10 +99,9 @@ class Dispatcher:
             delivery.suspect or not task.acks_late,
             task.track_started,
         )
-        limits = Limits(
-            task.soft_time_limit if soft is None else soft,
-            task.time_limit if hard is None else hard,
-        )
+        soft = task.soft_time_limit if soft is None else soft
+        hard = task.time_limit if hard is None else hard
+        limits = NO_LIMITS if soft is None and hard is None else Limits(soft, hard)
         log.info("Task %s[%s] received", headers.shadow or headers.task, headers.id)
         return Flight(job, delivery, task, limits, headers.retries)
 

@@ -1,7 +1,7 @@
 """Leases: the thread that keeps ours alive and takes back those that others let lapse.
 
-It renews every quarter of a lease, sweeps every tenth, and clears old results away now and then. It has
-connections of its own, so that neither a long claim nor a long commit can let a lease lapse.
+It renews every quarter of a lease, sweeps every tenth, and clears old results away now and then. It
+has connections of its own, so that neither a long claim nor a long commit can let a lease lapse.
 """
 
 import logging

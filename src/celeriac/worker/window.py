@@ -1,10 +1,9 @@
 """The window: how many messages a worker may hold at once.
 
-Short tasks, by their measured run time, are claimed ahead, so that claims and commits come in batches and
-no slot waits for the broker; long ones, and those never measured, are claimed for free slots only, so
-that nothing waits here that could run elsewhere. Pure arithmetic; used by two threads without a lock,
-since a stale number only makes one claim a little larger or smaller.
-"""
+Short tasks, by their measured run time, are claimed ahead, so that claims and commits come in
+batches and no slot waits for the broker; long ones, and those never measured, are claimed for free
+slots only, so that nothing waits here that could run elsewhere. Pure arithmetic; used by two
+threads without a lock, since a stale number only makes one claim a little larger or smaller."""
 
 MOST = 200
 """Messages in one batch, and messages ahead of the slots."""
@@ -17,7 +16,9 @@ _WEIGHT = 0.2
 
 
 class Window:
-    """Decides how much to claim. ``multiplier`` fixes it to that many messages per slot (0: the most)."""
+    """Decides how much to claim. ``multiplier`` fixes it to that many messages per slot (0: the
+    most).
+    """
 
     def __init__(self, slots: int, multiplier: int | None = None) -> None:
         self.slots = slots
@@ -27,9 +28,11 @@ class Window:
         self._pending = 0.0
         self._long = 0
         self._cap = MOST
+        self._clogged = False
 
     def learn(self, task: str, seconds: float) -> None:
         """Take in the measured run time of one run."""
+        self._clogged = False
         seconds = max(seconds, OVERHEAD)
         mean = self._means.get(task, seconds)
         self._means[task] = mean + _WEIGHT * (seconds - mean)
@@ -42,7 +45,7 @@ class Window:
             return max(0, min(MOST, self._fixed() - held))
         free = max(0, self.slots - held)
         ahead = 0
-        if self._recent is not None and self._recent < AHEAD:
+        if self._recent is not None and self._recent < AHEAD and not self._clogged:
             ahead = int(self._budget() / self._recent)
         total = min(MOST, self._cap, self.slots + ahead)
         return max(free, total - held, 0)
@@ -79,6 +82,10 @@ class Window:
     def fitted(self) -> None:
         """A claim brought only what may stay: claim more the next time."""
         self._cap = min(MOST, self._cap * 2)
+
+    def clogged(self) -> None:
+        """Every slot runs much longer than was thought: claim nothing ahead until a run has ended."""
+        self._clogged = True
 
     def _budget(self) -> float:
         return max(0, self.slots - self._long) * AHEAD

@@ -1,9 +1,8 @@
 """The worker: makes its parts in order, looks after the pool, and stops everything in reverse.
 
-Its main thread supervises the pool and obeys signals: TERM and INT stop warm (finish what runs), QUIT or a
-second signal stops cold (end what runs, give it back). A part that fails ends the worker: what it held is
-redelivered when its leases end.
-"""
+Its main thread supervises the pool and obeys signals: TERM and INT stop warm (finish what runs),
+QUIT or a second signal stops cold (end what runs, give it back). A part that fails ends the worker:
+what it held is redelivered when its leases end."""
 
 import logging
 import os
@@ -34,6 +33,8 @@ log = logging.getLogger("celeriac.worker")
 
 LAST_COMMIT = 10.0
 """Seconds that a stopping worker gives its last commits and chores."""
+CLOGGED = 1.0
+"""Seconds for which every slot must have been busy before what waits behind them is given back."""
 STALLED = 10.0
 """Seconds without a round of the lease thread that end the worker."""
 
@@ -109,6 +110,7 @@ class Worker:
                 self.pool.supervise(self._patience())
                 self._obey()
                 self._watch()
+                self._unclog()
             self._wind_up()
         finally:
             self.pool.stop()
@@ -147,9 +149,10 @@ class Worker:
                 self.pool.supervise(0.05)
         self.consumption.stop()
         self.pool.stop()
-        for service in (self.completer, self.leases):
-            service.stop()
-        for service in (self.consumption, self.completer, self.leases):
+        self.completer.stop()
+        self.leases.stop()
+        services: tuple[Service, ...] = (self.consumption, self.completer, self.leases)
+        for service in services:
             service.join(LAST_COMMIT)
         try:
             # Whatever is still held (ended by a cold stop) goes back, uncounted.
@@ -209,7 +212,17 @@ class Worker:
             return
         self.consumption.stop()
         self.consumption.join(LAST_COMMIT)
-        numbers = [*self.pool.recall(), *(f.job.number for f in self.consumption.unsent())]
+        self._give_back([*self.pool.recall(), *(f.job.number for f in self.consumption.unsent())])
+
+    def _unclog(self) -> None:
+        """Give back what waits behind runs that take much longer than was thought."""
+        running = self.pool.running()
+        waits = self.pool.outstanding > len(running) >= self.slots
+        if waits and min(running.values()) > CLOGGED:
+            self.window.clogged()
+            self._give_back(self.pool.recall())
+
+    def _give_back(self, numbers: list[int]) -> None:
         flights = [flight for n in numbers if (flight := self.flights.remove(n)) is not None]
         try:
             self.consumer.requeue([flight.delivery.receipt for flight in flights])

@@ -1,12 +1,12 @@
 """The broker on the embedded file, as its clients see it.
 
-A message is a row; its place (ready, delayed, leased) is told by two columns, so that a claim moves no
-payload. Publishing waits for the disk; see the documentation (delivery guarantees) for what survives
-what. The consumer's side is ``consumer.py``.
-"""
+A message is a row; its place (ready, delayed, leased) is told by two columns, so that a claim moves
+no payload. Publishing waits for the disk; see the documentation (delivery guarantees) for what
+survives what. The consumer's side is ``consumer.py``."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from random import sample
 
 from celeriac.brokers.base import LEASE, Broker
@@ -14,10 +14,12 @@ from celeriac.brokers.sqlite.consumer import SqliteConsumer
 from celeriac.brokers.sqlite.rows import SQL, publish_row
 from celeriac.embedded.database import Database
 from celeriac.embedded.doorbells import Ringer
+from celeriac.exceptions import OperationalError
 from celeriac.message import DeadLetter, Message, Publish, QueueSize
 
 RING_AT_MOST = 4
-"""How many consumers of a queue are rung for one commit: enough to find an idle one, no stampede."""
+"""How many consumers of a queue are rung for one commit: enough to find an idle one, no stampede.
+"""
 
 
 class SqliteBroker(Broker):
@@ -40,18 +42,22 @@ class SqliteBroker(Broker):
         return SqliteConsumer(self.database, queues, lease, self.ring)
 
     def ring(self, queues: Iterable[str], watches: Iterable[tuple[str, str]] = ()) -> None:
-        """Wake consumers of these queues, and those who watch ``(address, key)``. After a commit."""
-        gone: set[str] = set()
-        for queue in queues:
-            addresses = [row[0] for row in self.database.read(SQL["bells"], (queue,))]
-            if len(addresses) > RING_AT_MOST:
-                addresses = sample(addresses, RING_AT_MOST)
-            gone.update(a for a in addresses if self._ringer.ring(a) is False)
-        for address, key in watches:
-            self._ringer.ring(address, key)
-        if gone:
-            with self.database.write() as connection:
-                connection.executemany(SQL["take_bell"], [(address,) for address in gone])
+        """Wake consumers of these queues, and those who watch ``(address, key)``. After a commit.
+
+        Never raises: what was committed is true, and whoever is not rung looks for himself.
+        """
+        with suppress(OperationalError):
+            gone: set[str] = set()
+            for queue in queues:
+                addresses = [row[0] for row in self.database.read(SQL["bells"], (queue,))]
+                if len(addresses) > RING_AT_MOST:
+                    addresses = sample(addresses, RING_AT_MOST)
+                gone.update(a for a in addresses if self._ringer.ring(a) is False)
+            gone.update(a for a, key in watches if self._ringer.ring(a, key) is False)
+            if gone:
+                with self.database.write() as connection:
+                    connection.executemany(SQL["take_bell"], [(address,) for address in gone])
+                    connection.executemany(SQL["take_watches"], [(address,) for address in gone])
 
     def sizes(self) -> dict[str, QueueSize]:
         parked: dict[str, dict[str, int]] = {}

@@ -1,9 +1,9 @@
 """One worker's hold on queues of the embedded file.
 
-Leases run on the machine's monotonic clock. The fence of a delivery is a number that no other delivery
-has; together with the row it is the receipt. Everything about one delivery happens in one transaction,
-and if the results are kept in the same file, ``commit`` is one transaction for a whole batch.
-"""
+Leases run on the machine's monotonic clock. The fence of a delivery is a number that no other
+delivery has; together with the row it is the receipt. Everything about one delivery happens in one
+transaction, and if the results are kept in the same file, ``commit`` is one transaction for a whole
+batch."""
 
 import os
 import sqlite3
@@ -57,7 +57,11 @@ class SqliteConsumer(Consumer):
         self._next_due = 0.0
         self._seen = 0.0
         self._closed = False
-        self._announce()
+        try:
+            self._announce()
+        except BaseException:
+            self._bell.close()
+            raise
 
     def _announce(self) -> None:
         with self._database.write() as connection:
@@ -177,11 +181,13 @@ class SqliteConsumer(Consumer):
         if self._closed:
             return
         self._closed = True
-        self.requeue(sorted(self._held))
-        if self._bell.address:
-            with self._database.write() as connection:
-                connection.execute(SQL["take_bell"], (self._bell.address,))
-        self._bell.close()
+        try:
+            self.requeue(sorted(self._held))
+            if self._bell.address:
+                with self._database.write() as connection:
+                    connection.execute(SQL["take_bell"], (self._bell.address,))
+        finally:
+            self._bell.close()
 
     # -- commit ------------------------------------------------------------------------------------
 

@@ -110,6 +110,9 @@ INSERT OR REPLACE INTO consumer_bell (queue, address) VALUES (?, ?);
 -- take_bell: nobody is there any more
 DELETE FROM consumer_bell WHERE address = ?;
 
+-- take_watches: nobody waits for documents there any more
+DELETE FROM watch_bell WHERE address = ?;
+
 -- bells: whom to ring for a queue
 SELECT address FROM consumer_bell WHERE queue = ?;
 
