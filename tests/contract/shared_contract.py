@@ -4,6 +4,7 @@ Fixtures as in ``broker_contract.py`` and ``result_store_contract.py``; here ``m
 ``make_store`` can also be sent to another process.
 """
 
+from itertools import chain
 from statistics import median
 
 from celeriac.brokers.base import Broker
@@ -31,7 +32,7 @@ class SharedBrokerContract:
         for child in children:
             child.say("go")
         claimed = [child.hear() for child in children]
-        assert sorted(sum(claimed, [])) == sorted(str(number) for number in range(600))
+        assert sorted(chain(*claimed)) == sorted(str(number) for number in range(600))
 
     def test_a_message_of_another_process_wakes_it_quickly(
         self, make_broker: MakeBroker, consume: Consume, start: Start

@@ -3,19 +3,27 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import Thread
+from time import sleep
 
 import pytest
 
 from celeriac.brokers.base import Broker
 from celeriac.brokers.memory import MemoryBroker
 from celeriac.brokers.sqlite.broker import SqliteBroker
+from celeriac.completion import SETTLED, Completion, Put, Settlement
+from celeriac.exceptions import OperationalError
+from celeriac.message import QueueSize
 from celeriac.results.base import ResultStore
 from celeriac.results.memory import MemoryStore
 from celeriac.results.sqlite import SqliteStore
 from tests.contract import broker_contract as contract
 from tests.contract import chord_contract as chord
+from tests.contract import lease_contract as leases
 from tests.contract import settlement_contract as settlement
 from tests.contract import shared_contract as shared
+from tests.contract.broker_contract import Consume
+from tests.fixtures.messages import ANY_SIZE, publish
 
 ADAPTERS = {
     "memory": "in memory, committing in the order of the base class",
@@ -65,10 +73,10 @@ class TestClaim(contract.ClaimContract): ...
 class TestWait(contract.WaitContract): ...
 
 
-class TestLease(contract.LeaseContract): ...
+class TestLease(leases.LeaseContract): ...
 
 
-class TestGivingBack(contract.GivingBackContract): ...
+class TestGivingBack(leases.GivingBackContract): ...
 
 
 class TestInspection(contract.InspectionContract): ...
@@ -88,3 +96,85 @@ class TestChord(chord.ChordContract): ...
 
 @pytest.mark.parametrize("adapter", ["sqlite"])
 class TestShared(shared.SharedBrokerContract): ...
+
+
+class TestMemory:
+    """What only the broker in memory can do: sleep."""
+
+    @pytest.fixture
+    def broker(self) -> MemoryBroker:
+        return MemoryBroker()
+
+    def test_asleep_it_answers_nothing(self, broker: MemoryBroker, consume: Consume) -> None:
+        broker.publish([publish("1")])
+        consumer = consume()
+        [delivery] = consumer.claim(1, ANY_SIZE)
+        done = Completion(receipt=delivery.receipt, settlement=Settlement.ACK)
+        broker.sleep()
+        for call in (
+            lambda: broker.publish([publish("2")]),
+            lambda: broker.consumer(["work"]),
+            broker.sizes,
+            lambda: broker.purge("work"),
+            broker.dead,
+            broker.worker_seen,
+            lambda: consumer.claim(1, ANY_SIZE),
+            lambda: consumer.wait(10.0),
+            lambda: consumer.renew([delivery.receipt]),
+            lambda: consumer.start([delivery.receipt]),
+            lambda: consumer.defer(delivery.receipt, 0.0),
+            lambda: consumer.requeue([delivery.receipt]),
+            consumer.sweep,
+            lambda: consumer.commit([done], None),
+            consumer.close,
+        ):
+            with pytest.raises(OperationalError, match="wake_up"):
+                call()
+        consumer.wake()
+        broker.close()
+        broker.wake_up()
+        assert broker.sizes() == {"work": QueueSize(leased=1)}
+        assert consumer.commit([done], None) == [SETTLED]
+
+    def test_it_falls_asleep_under_those_who_wait(
+        self, broker: MemoryBroker, consume: Consume
+    ) -> None:
+        consumer = consume()
+        sleeper = Thread(target=lambda: (sleep(0.03), broker.sleep()))
+        sleeper.start()
+        with pytest.raises(OperationalError):
+            consumer.wait(10.0)
+        sleeper.join()
+        broker.wake_up()
+
+    def test_two_brokers_are_two_servers(self, broker: MemoryBroker) -> None:
+        broker.publish([publish("1")])
+        assert MemoryBroker().sizes() == {}
+        assert MemoryBroker().location != broker.location
+
+
+@pytest.mark.parametrize("adapter", ["memory", "sqlite-apart"])
+class TestStoreAway:
+    """In the order of the base class: publish, store, settle."""
+
+    def test_what_could_not_be_stored_is_still_held(
+        self, broker: Broker, store: MemoryStore, consume: Consume
+    ) -> None:
+        broker.publish([publish("1")])
+        consumer = consume()
+        [delivery] = consumer.claim(1, ANY_SIZE)
+        completion = Completion(
+            receipt=delivery.receipt,
+            settlement=Settlement.ACK,
+            puts=(Put("document", b"value"),),
+            publishes=(publish("follow-up", "next"),),
+        )
+        store.sleep()
+        with pytest.raises(OperationalError, match="wake_up"):
+            consumer.commit([completion], store)
+        assert consumer.renew([delivery.receipt]) == set()
+        store.wake_up()
+        assert consumer.commit([completion], store) == [SETTLED]
+        assert store.get(["document"]) == {"document": b"value"}
+        # Repeated, not lost.
+        assert broker.sizes() == {"next": QueueSize(ready=2)}

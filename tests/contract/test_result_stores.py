@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import Thread
+from time import sleep
 
 import pytest
 
+from celeriac.completion import Put
+from celeriac.exceptions import OperationalError
 from celeriac.results.base import ResultStore
 from celeriac.results.memory import MemoryStore
 from celeriac.results.sqlite import SqliteStore
@@ -44,3 +48,39 @@ class TestWatch(contract.WatchContract): ...
 
 @pytest.mark.parametrize("adapter", ["sqlite"])
 class TestShared(shared.SharedStoreContract): ...
+
+
+class TestMemory:
+    """What only the store in memory can do: sleep."""
+
+    def test_asleep_it_answers_nothing(self) -> None:
+        store = MemoryStore()
+        store.put([Put("a", b"1")])
+        watch = store.watch()
+        store.sleep()
+        for call in (
+            lambda: store.put([Put("a", b"2")]),
+            lambda: store.get(["a"]),
+            lambda: store.forget(["a"]),
+            store.watch,
+            store.expire,
+            lambda: watch.add("a"),
+            lambda: watch.discard("a"),
+            lambda: watch.wait(10.0),
+        ):
+            with pytest.raises(OperationalError, match="wake_up"):
+                call()
+        watch.wake()
+        watch.close()
+        store.close()
+        store.wake_up()
+        assert store.get(["a"]) == {"a": b"1"}
+
+    def test_it_falls_asleep_under_those_who_wait(self) -> None:
+        store = MemoryStore()
+        watch = store.watch()
+        sleeper = Thread(target=lambda: (sleep(0.03), store.sleep()))
+        sleeper.start()
+        with pytest.raises(OperationalError):
+            watch.wait(None)
+        sleeper.join()

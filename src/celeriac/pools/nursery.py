@@ -189,6 +189,9 @@ class Nursery:
         self._control.close()
         os.close(self._lifeline)
         self._template.wait()
+        for kin in self.living:
+            # One that died together with the template: nobody else will tell.
+            self._reap_orphan(kin)
         for kin in self._unborn.values():
             kin.close()
         self._unborn.clear()

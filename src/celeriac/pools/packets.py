@@ -62,7 +62,10 @@ class Receiver:
         With ``block`` off, BlockingIOError says that nothing is there.
         """
         flags = socket.MSG_CMSG_CLOEXEC | (0 if block else socket.MSG_DONTWAIT)
-        size, ancillary, _, _ = self._end.recvmsg_into([self._buffer], _ANCILLARY, flags)
+        try:
+            size, ancillary, _, _ = self._end.recvmsg_into([self._buffer], _ANCILLARY, flags)
+        except ConnectionResetError:
+            return None  # It closed while something of ours lay unread.
         if size == 0:
             return None
         data = bytes(self._view[1:size])

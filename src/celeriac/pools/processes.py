@@ -376,12 +376,22 @@ class ProcessPool(ExecutorPool):
         except OSError:
             pass  # Drained before.
 
+    def halt(self) -> None:
+        """End what runs, with all processes it started; none of it is reported. Supervisor.
+
+        Chores go on, until ``stop``.
+        """
+        self._draining = True
+        for slot, kin in list(self._kin.items()):
+            if slot != SPARE_SLOT:
+                kin.doomed = (self._slots.job(slot), None)
+                kin.kill()
+
     def stop(self) -> list[int]:
         if self._stopped:
             return []
         self._stopped = True
         left = list(self._jobs)
-        self._jobs.clear()
         self._nursery.close()
         self._jobs_in.close()
         self._jobs_out.close()

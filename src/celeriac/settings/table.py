@@ -89,7 +89,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     broker_read_url: Annotated[str | Strings | None, Setting("*")] = None
     broker_timeout: Annotated[float, Setting(read=True)] = 5.0
     broker_transport: Annotated[str | None, Setting("*")] = None
-    broker_transport_options: Annotated[Options, Setting("*")] = {}
+    broker_transport_options: Annotated[Options, Setting("*", read=True)] = {}
     broker_url: Annotated[str | Strings | None, Setting("*", celery="amqp://", read=True)] = None
     broker_use_ssl: Annotated[bool | Options, Setting("*")] = False
     broker_user: Annotated[str | None, Setting("*")] = None

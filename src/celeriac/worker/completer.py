@@ -34,6 +34,8 @@ log = logging.getLogger("celeriac.worker")
 MOST_HELD = 256 * 1024 * 1024
 """Bytes of outcomes that may wait for a commit."""
 LONGEST_PAUSE = 5.0
+LAST_TRIES = 3
+"""Failed commits after which a stopping worker gives up; its messages are redelivered."""
 CROWD = 32
 """Jobs under way from which on a commit waits for company."""
 GATHER = 0.003
@@ -107,10 +109,12 @@ class Completer(Service):
         self._pool.wake()
 
     def run(self) -> None:
-        while not self.stopping or self._items or self._given:
+        while not self.stopping:
             self.step(self._patience())
-            if self.stopping and self._failures > 3:
-                return  # The worker ends; what is not committed is redelivered.
+        # What children had written before they were ended counts.
+        self.step(0.0)
+        while self._items and self._failures <= LAST_TRIES:
+            self.step(self._patience())
 
     def step(self, timeout: float | None) -> None:
         """Wait for reports, and commit what there is."""

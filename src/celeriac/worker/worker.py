@@ -199,6 +199,7 @@ class Worker:
         log.warning("stopping now: ending %d running tasks", len(self.pool.running()))
         self._announce_stop(number, "Cold")
         self._stop_claiming()
+        self.pool.halt()
         self._cold = True
 
     def _announce_stop(self, number: int, how: str) -> None:
