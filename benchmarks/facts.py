@@ -27,7 +27,7 @@ def gather(systems: Sequence[System], redis_program: str | None) -> dict[str, st
     """Facts by name, in the order of showing them."""
     facts = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _output("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or "none",
+        "commit": _output("git", "-C", str(ROOT), "describe", "--always", "--dirty") or "none",
         "cores": str(os.cpu_count()),
         "load before": f"{os.getloadavg()[0]:.2f}",
         "processor": _processor(),

@@ -1,7 +1,8 @@
 """The app: settings, tasks and the client, put together; the only place that opens URLs.
 
 Every process of a program has broker and store objects of its own behind one app, opened on first
-use. What lives above this floor is named in ``UPWARD`` and loaded when somebody asks for it."""
+use. What lives above this floor is named in ``UPWARD`` and loaded when somebody asks for it.
+"""
 
 import os
 import sys
@@ -332,7 +333,8 @@ def find_app(spec: str) -> Celery:
 
     ``module:attribute``; or a module (or ``module.attribute``) in which ``app``, then ``celery``,
     then the submodule ``celery``, then the first app found is taken. Raises AppNotFound with what
-    to write instead; what the user's own modules raise comes through as it is."""
+    to write instead; what the user's own modules raise comes through as it is.
+    """
     module_name, colon, attribute = spec.partition(":")
     if colon:
         return _as_app(_attribute(_import(module_name, spec), attribute, spec), spec)

@@ -3,7 +3,8 @@
 Two background threads: one publishes what coroutines hand over, in batches, the other waits for the
 results that they want. Neither blocks an event loop, and both serve all loops of the process. The
 only module of the caller's side that imports asyncio, so the app loads it when it is first needed.
-What a call says and what a document means is not known here."""
+What a call says and what a document means is not known here.
+"""
 
 import asyncio
 import builtins
@@ -57,13 +58,15 @@ class Awaiter:
         """Publish a message, in one batch with those that are handed over meanwhile.
 
         Raises OperationalError, as all calls of the batch do, if the broker cannot take it. A call
-        that is cancelled before its batch is on its way is not sent."""
+        that is cancelled before its batch is on its way is not sent.
+        """
         await self._mine(self._publishers, _Publisher).ask(client, publish)
 
     async def result(self, key: str, timeout: float | None) -> bytes:
         """Wait for a document of a final state under ``key`` and return it.
 
-        Raises TimeoutError after ``timeout`` seconds; 0 looks once."""
+        Raises TimeoutError after ``timeout`` seconds; 0 looks once.
+        """
         store = self._app.store
         assert store is not None, "results are enabled, or nobody would ask"
         listener = self._mine(self._listeners, lambda: _Listener(store))

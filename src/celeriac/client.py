@@ -2,10 +2,11 @@
 
 It knows tasks only by what is given to it (name, arguments, options), so that everything that sends
 (tasks, retries, ``send_task``, later canvas and beat) sends alike. Thread-safe; usable after a
-fork."""
+fork.
+"""
 
 import os
-import socket
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,7 +18,7 @@ from msgspec import Struct
 
 from celeriac import clock, signals
 from celeriac.brokers.base import Broker
-from celeriac.context import Context, current
+from celeriac.context import Context, running
 from celeriac.exceptions import NoWorkerSeenWarning
 from celeriac.message import Message, Publish
 from celeriac.routing import Router
@@ -57,15 +58,20 @@ class Options(Struct, frozen=True, kw_only=True):
 class Client:
     """Composes messages and hands them to the broker."""
 
-    def __init__(self, settings: Settings, broker: Broker, app_name: str) -> None:
+    def __init__(
+        self, settings: Settings, broker: Broker, app_name: str, *, warned: bool = False
+    ) -> None:
+        self.settings = settings
+        """The snapshot that it was made under."""
         self.broker = broker
+        self.warned = warned
+        """Whether it has looked for workers, and need not do so again."""
         self._router = Router(settings)
         self._zone = clock.zone(settings.timezone)
         self._app_name = app_name
-        self._host = socket.gethostname()
+        self._host = os.uname().nodename  # What the socket module says, without its 4 ms.
         self._pid = 0
         self._origin = ""
-        self._warned = False
 
     def compose(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options
@@ -78,15 +84,15 @@ class Client:
         queue, priority = self._router.route(options.queue, options.priority)
         due = self._due(options)
         task_id = options.task_id or new_id()
-        request = current.get()
+        request = running()
         call = wire.Call(
             task=name,
             id=task_id,
             origin=self._sender(),
             argsrepr=saferepr(args),
             kwargsrepr=saferepr(kwargs),
-            root_id=options.root_id or (request and request.root_id),
-            parent_id=options.parent_id or (request and request.id),
+            root_id=options.root_id or (request.root_id if request else None),
+            parent_id=options.parent_id or (request.id if request else None),
             retries=options.retries,
             eta=None if due is None else clock.iso(due, self._zone),
             expires=None if options.expires is None else self._expiry(options.expires),
@@ -110,17 +116,18 @@ class Client:
         """Publish messages, all or none. Raises OperationalError within ``broker_timeout``."""
         if signals.before_task_publish.receivers:
             publishes = [_announced(publish) for publish in publishes]
+        if not self.warned:
+            # Before the message is out: where warnings are errors, an error then means "not sent".
+            self.warned = True
+            self._look_for_workers()
         self.broker.publish(publishes)
         if signals.after_task_publish.receivers:
             for publish in publishes:
                 _confirmed(publish)
-        if not self._warned:
-            self._warned = True
-            self._look_for_workers()
 
     def note_child(self, task_id: str) -> None:
         """Remember a sent task in the run that sent it (CALL-12)."""
-        request = current.get()
+        request = running()
         if request is not None:
             request.children.append([[task_id, None], None])
 
@@ -158,8 +165,16 @@ class Client:
                 f"the task waits in {self.broker.location.removeprefix('sqlite:')}, where no worker has "
                 f"been seen within a minute; start one with: celeriac -A {self._app_name} worker",
                 NoWorkerSeenWarning,
-                stacklevel=4,
+                stacklevel=_level_of_caller(),
             )
+
+
+def _level_of_caller() -> int:
+    """Return the ``stacklevel`` with which a warning points at the first line outside of here."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("celeriac."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def new_id() -> str:

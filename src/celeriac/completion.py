@@ -3,7 +3,8 @@
 A completion joins everything that follows from one outcome (messages to publish, documents to
 store, the settlement of the delivery, a chord member to count), so that a broker can make it true
 in one transaction. Broker and store meet only in these values. Who decides on a settlement is the
-worker's settlement table, not this module."""
+worker's settlement table, not this module.
+"""
 
 from enum import StrEnum
 
@@ -45,7 +46,8 @@ class Join(Struct, frozen=True, kw_only=True):
 
     Counted once per index however often it is committed. The commit that completes the set is
     answered ``held``; the worker then commits again with ``token`` and the chord body among the
-    publishes."""
+    publishes.
+    """
 
     group: str
     index: int

@@ -1,7 +1,8 @@
 """What is ambient while a task runs: its request.
 
 One context variable, so that it holds for threads and coroutines alike. Everything else is passed
-in."""
+in.
+"""
 
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -58,6 +59,9 @@ class Context:
     losses: int = 0
     """How many earlier runs of this message were lost with their process."""
 
+    caller: "Context | None" = None
+    """The request of whoever called this task directly, if that was another task."""
+
     port: StatePort | None = None
     """Where this run's documents go; None outside of workers."""
     through_call: bool = False
@@ -90,3 +94,14 @@ class Context:
 
 current: ContextVar[Context | None] = ContextVar("celeriac_request", default=None)
 """The request of the task that runs here, None outside of tasks."""
+
+
+def running() -> Context | None:
+    """Return the request of the run that a worker began here, None outside of such runs.
+
+    A task that is called directly has a request of its own, but belongs to the run of its caller.
+    """
+    request = current.get()
+    while request is not None and request.called_directly:
+        request = request.caller
+    return request

@@ -26,7 +26,7 @@ already catch are kept, and so is the shape of the tree around them::
        |- Retry   |- Ignore   `- Reject
 
     CeleriacWarning (a UserWarning): SettingNotReadWarning, DuplicateTaskNameWarning,
-                                     NoWorkerSeenWarning, TemplateThreadsWarning
+                                     NoWorkerSeenWarning
 """
 
 import builtins
@@ -59,7 +59,6 @@ __all__ = [
     "TaskError",
     "TaskPredicate",
     "TaskRevokedError",
-    "TemplateThreadsWarning",
     "TimeLimitExceeded",
     "TimeoutError",
     "WorkerLostError",
@@ -229,6 +228,3 @@ class DuplicateTaskNameWarning(CeleriacWarning):
 class NoWorkerSeenWarning(CeleriacWarning):
     """A task was sent to an embedded file in which no worker has been seen within a minute."""
 
-
-class TemplateThreadsWarning(CeleriacWarning):
-    """Importing the app started threads; forked children will not have them."""

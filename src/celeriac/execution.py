@@ -2,7 +2,8 @@
 
 Runs in the child. It reads and writes no socket of the queue: what it wants stored or asked goes to
 its ``Port``, and the outcome it returns is bytes. Steps: prepare, begin, call, then one of the
-endings, then finish. What the outcome means for the message is the parent's to decide."""
+endings, then finish. What the outcome means for the message is the parent's to decide.
+"""
 
 import logging
 import os

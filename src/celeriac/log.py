@@ -1,7 +1,8 @@
 """Logging: the worker's handler and formats, and loggers that know the task (LOG-01, LOG-02).
 
 The root logger is left alone unless ``worker_hijack_root_logger`` says otherwise. Message texts of
-the worker are those of Celery (LOG-08), so that existing log parsers go on working."""
+the worker are those of Celery (LOG-08), so that existing log parsers go on working.
+"""
 
 import logging
 import sys

@@ -2,7 +2,8 @@
 
 All are frozen values without behaviour. ``headers`` and ``body`` stay bytes until somebody needs to
 know what is in them: the caller's side encodes them once, the worker's parent decodes the few
-headers it decides by, and only the child that runs the task decodes the body."""
+headers it decides by, and only the child that runs the task decodes the body.
+"""
 
 from msgspec import Struct
 

@@ -2,7 +2,8 @@
 
 ``AsyncResult`` is a handle: an id and the store that will know. Reading costs one look-up; waiting
 is told by the store, not by polling. Failures are raised as the exception class the task raised,
-with the worker's traceback attached."""
+with the worker's traceback attached.
+"""
 
 from collections.abc import Awaitable
 from time import monotonic
@@ -106,7 +107,8 @@ class AsyncResult(Generic[R]):
         Raises what the task raised, with the worker's traceback as ``__cause__``; with
         ``propagate`` off the exception is returned instead. Raises TimeoutError after ``timeout``
         seconds; 0 looks once. Raises RuntimeError inside a task, where waiting for others can
-        starve them (TASK-45)."""
+        starve them (TASK-45).
+        """
         if self.ignored:
             return None  # type: ignore[return-value]
         refuse_in_task()

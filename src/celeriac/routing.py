@@ -1,7 +1,8 @@
 """Where a call goes: from its options and its task to a queue.
 
 Precedence: the call, then the task, then ``task_default_queue`` (ROUTE-03). Queues need no
-declaration."""
+declaration.
+"""
 
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.settings import Settings

@@ -1,7 +1,8 @@
 """The states of a task, and which of them are final.
 
 Words only: who moves a task from one state to another is ``outcome.py``; the drawing of the moves
-is in the documentation (state machine)."""
+is in the documentation (state machine).
+"""
 
 PENDING = "PENDING"
 RECEIVED = "RECEIVED"

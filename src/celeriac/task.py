@@ -1,7 +1,8 @@
 """Tasks: a function with a name and defaults, and the ways to call it.
 
 A task belongs to one app. Calling it runs it here; ``delay`` and its siblings send it. What it does
-in a worker (context, limits, outcome) is ``execution``; the road out is ``client``."""
+in a worker (context, limits, outcome) is ``execution``; the road out is ``client``.
+"""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -238,7 +239,8 @@ class Task(Generic[P, R]):
 
         Raises Retry (returns it if ``throw`` is off). When the retries are used up it raises
         ``exc``, or MaxRetriesExceededError (TASK-28). Called outside a worker it raises ``exc`` or
-        the exception that is being handled (TASK-29). ``max_retries`` holds for this call only."""
+        the exception that is being handled (TASK-29). ``max_retries`` holds for this call only.
+        """
         request = self.request
         cause = exc or sys.exc_info()[1]
         limit = self.max_retries if max_retries is None else max_retries

@@ -10,7 +10,8 @@ nothing for that delivery and say so. A receipt is lost when ``sweep`` takes a l
 renewed in time, and it never comes back: renewal does not re-create a lease.
 
 All methods raise ``OperationalError`` when the server cannot do its work before the deadline that
-the broker was opened with; then nothing, or on ``commit`` perhaps everything, was done."""
+the broker was opened with; then nothing, or on ``commit`` perhaps everything, was done.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -79,7 +80,8 @@ class Consumer(ABC):
 
         One message larger than ``size`` is taken if it is the first. Within a queue: higher
         priority first, then oldest first; among queues, turns. Taking, recording and leasing are
-        one atomic step. Does not block: an empty list means that nothing was ready."""
+        one atomic step. Does not block: an empty list means that nothing was ready.
+        """
 
     @abstractmethod
     def wait(self, timeout: float) -> None:
@@ -102,7 +104,8 @@ class Consumer(ABC):
         """Put on record that these runs begin; return the stale receipts.
 
         A recorded start whose lease is then lost counts as a loss; without it a loss counts
-        nothing."""
+        nothing.
+        """
 
     @abstractmethod
     def defer(self, receipt: str, due: float, *, unknown: bool = False) -> bool:
@@ -139,7 +142,8 @@ class Consumer(ABC):
 
         This implementation publishes, then stores, then settles: a crash in between repeats work
         and loses none. Adapters that share a server with the store do it in one transaction
-        instead."""
+        instead.
+        """
         verdicts = [self._refusal(completion, store) for completion in completions]
         wanted = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict is SETTLED]
         stale = self._stale([completion.receipt for completion in wanted])
@@ -177,7 +181,8 @@ class Consumer(ABC):
         already.
 
         A completion with a join that completes its chord, and bears no token yet, is not settled
-        but answered ``held``."""
+        but answered ``held``.
+        """
 
 
 def gives_back(settlement: Settlement) -> bool:

@@ -11,7 +11,8 @@ def broker_url(url: str | tuple[str, ...] | None, name: tuple[str, str]) -> str:
     """Return the one URL to open; without any, that of the embedded file of the app ``name``.
 
     ``name`` is the app's name and the folder of the module that made it. Raises
-    ImproperlyConfigured."""
+    ImproperlyConfigured.
+    """
     if url is None:
         from celeriac.embedded.place import default_path
 

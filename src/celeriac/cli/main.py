@@ -1,7 +1,8 @@
 """The program ``celeriac``: global options, and the commands by name.
 
 ``-A`` may stand before or after the command. Errors that a user can mend are one line, exit status
-2."""
+2.
+"""
 
 import sys
 from typing import Any

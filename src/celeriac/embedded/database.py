@@ -34,8 +34,10 @@ APPLICATION_ID = 0x43_6C_72_63
 SCHEMA_VERSION = 1
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _NETWORK_FILE_SYSTEMS = frozenset(
-    ("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre")
-    + ("nfs", "nfs4", "ncpfs", "smb3", "smbfs")
+    [
+        *("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre"),
+        *("nfs", "nfs4", "ncpfs", "smb3", "smbfs"),
+    ]
 )
 _BUSY = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
@@ -93,7 +95,8 @@ class Database:
         """Return a writing transaction, to be used with ``with``.
 
         ``durable`` waits until the disk has it; without it, a power loss (not a crash of any
-        process) may undo the newest transactions."""
+        process) may undo the newest transactions.
+        """
         return Transaction(self, durable)
 
     def version(self) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 A waiter owns a bell and publishes its address as a row in the embedded file; whoever commits
 something rings it afterwards, never blocking. A bell carries a hint, not data: rings may be lost or
 come twice, so a waiter also polls the file now and then. Addresses are in Linux's abstract name
-space, where a name vanishes with its owner; elsewhere bells are missing and waiters only poll."""
+space, where a name vanishes with its owner; elsewhere bells are missing and waiters only poll.
+"""
 
 import os
 import selectors

@@ -2,7 +2,8 @@
 
 Three threads of the worker meet at a pool: one submits, one reads the reports, one supervises. A
 job is known by its number, which is never used twice. Every submitted job is reported exactly once,
-as finished or lost, unless it was recalled or cancelled."""
+as finished or lost, unless it was recalled or cancelled.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

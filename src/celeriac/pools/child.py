@@ -7,7 +7,8 @@ one. What a task starts inherits none of them.
 Soft limits come as SIGUSR1. The signal carries no meaning: the handler raises only if the parent
 wants the very job that runs, and user code runs now. It raises once per job, again only if the
 first one was swallowed where Python cannot raise (``__del__``, callbacks from C). SIGTERM ends a
-child after its job."""
+child after its job.
+"""
 
 import fcntl
 import logging

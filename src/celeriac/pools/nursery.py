@@ -2,7 +2,8 @@
 
 Each child is a ``Kin``: its process, its stream, its lifeline. A child is dead when its pidfd says
 so, never by end-of-file, since a process that it started may hold the stream. Its wait status comes
-from the template; if the template is gone, the parent, a subreaper, waits for the child itself."""
+from the template; if the template is gone, the parent, a subreaper, waits for the child itself.
+"""
 
 import ctypes
 import logging

@@ -1,7 +1,8 @@
 """Packets: whole messages over AF_UNIX SOCK_SEQPACKET sockets, with descriptors beside them.
 
 A body above 64 KiB travels as a memory file beside an empty packet, so that any size is one packet.
-Also frames, the byte format of a child's own stream to the parent."""
+Also frames, the byte format of a child's own stream to the parent.
+"""
 
 import os
 import socket

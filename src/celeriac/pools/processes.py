@@ -3,7 +3,8 @@
 All children take jobs from one shared socket, each exactly one at a time, so that no job waits
 behind a running one while another child is idle. The pool knows what runs from the shared slots,
 and blames a death only on the job that its slot names. Three threads meet here: ``submit`` (the
-consumption), ``reports`` (the completer) and ``supervise`` (the main thread)."""
+consumption), ``reports`` (the completer) and ``supervise`` (the main thread).
+"""
 
 import logging
 import os
@@ -247,7 +248,8 @@ class ProcessPool(ExecutorPool):
 
         Packets sent, less those still in the socket, less those marked by children: what remains
         was taken and not marked. A living child is in that state for some microseconds, a dead one
-        for ever."""
+        for ever.
+        """
         with self._sending:
             waiting = self._take_back()
             for kin in list(self._kin.values()):

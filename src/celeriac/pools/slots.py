@@ -2,7 +2,8 @@
 
 A child writes its job and when it began; the parent reads that without a message, for time limits,
 for blame after a death, and for what is running. All words are 8 bytes, aligned, and written by one
-side only, so that a reader sees either the old or the new value."""
+side only, so that a reader sees either the old or the new value.
+"""
 
 import mmap
 import os

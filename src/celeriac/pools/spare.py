@@ -1,7 +1,8 @@
 """The spare child: forked when a chore comes, kept until the worker ends.
 
 Chores have a time limit each; a spare child that hangs is killed, and its next chores go to a new
-one."""
+one.
+"""
 
 import itertools
 import logging

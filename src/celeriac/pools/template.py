@@ -2,7 +2,8 @@
 
 Started by the parent with four descriptors: its control socket, the shared job socket, the slots,
 its lifeline. It sends the manifest, then forks a child for each request and reports those that
-ended. It has one thread, opens no connection, and runs no task."""
+ended. It has one thread, opens no connection, and runs no task.
+"""
 
 import gc
 import logging

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from celeriac.pools.manifest import Manifest, TaskOptions
 from celeriac.settings import masked_url
 
+NAMED = 3
+"""Tasks that the line about the guarantee names; the others it counts."""
+
 
 def banner(manifest: Manifest, hostname: str, slots: int, queues: Sequence[str]) -> str:
     """Return the banner as text (WORK-14)."""
@@ -15,7 +18,7 @@ def banner(manifest: Manifest, hostname: str, slots: int, queues: Sequence[str])
         f"  broker     {masked_url(manifest.broker)}",
         f"  results    {masked_url(manifest.store)}",
         f"  guarantee  {guarantee(manifest.tasks)}",
-        f"  pool       {slots} processes",
+        f"  pool       {slots} process{'' if slots == 1 else 'es'}",
         f"  queues     {', '.join(queues)}",
         "",
         "  tasks",
@@ -31,4 +34,5 @@ def guarantee(tasks: Sequence[TaskOptions]) -> str:
         return "at least once: a task may run twice, none is lost"
     if len(early) == len(tasks):
         return "at most once: a task is lost if its process or worker dies"
-    return f"at least once, but at most once for: {', '.join(early)}"
+    named, more = ", ".join(early[:NAMED]), len(early) - NAMED
+    return f"at least once, but at most once for: {named}{f' and {more} more' if more > 0 else ''}"

@@ -3,7 +3,8 @@
 It reads the pool's reports, turns each into a completion by the settlement table, and commits in
 batches. A batch that the broker or the store cannot take now is kept and tried again, leases
 renewed meanwhile; nothing more is claimed until it is through. Held outcomes are bounded: beyond
-``MOST_HELD`` bytes no report is read, and children wait with theirs."""
+``MOST_HELD`` bytes no report is read, and children wait with theirs.
+"""
 
 import logging
 import threading
@@ -189,8 +190,7 @@ class Completer(Service):
         puts: tuple[Put, ...] = ()
         if decision.fails:
             error = death(lost.overtime, outcome.reason)
-            wanted = not flight.task.ignore_result or flight.task.store_errors_even_if_ignored
-            if self._store is not None and wanted:
+            if self._store is not None and flight.keeps_errors:
                 message = flight.delivery.message
                 puts = (self._documents.failure(message, error, flight.delivery.queue),)
             self._tell(flight, outcome, lost)

@@ -1,7 +1,8 @@
 """Consumption: the thread that claims messages and submits them to the pool.
 
 It never holds more than the window allows, and gives back what turns out not to fit. When the
-broker is away it waits and tries again; what is claimed already is the business of others."""
+broker is away it waits and tries again; what is claimed already is the business of others.
+"""
 
 import logging
 import threading
@@ -16,7 +17,7 @@ from celeriac.message import Delivery
 from celeriac.pools.base import ExecutorPool
 from celeriac.service import Service
 from celeriac.worker.completer import Completer
-from celeriac.worker.dispatcher import Deferred, Dispatcher, Refused
+from celeriac.worker.dispatcher import Deferred, Dispatcher, Refused, request, unknown
 from celeriac.worker.flights import Flight, Flights
 from celeriac.worker.window import MOST_BYTES, Window
 
@@ -109,6 +110,8 @@ class Consumption(Service):
                 self._launch(admission)
             elif isinstance(admission, Deferred):
                 self._consumer.defer(admission.receipt, admission.due, unknown=admission.unknown)
+                if admission.unknown:
+                    self._fire("task_unknown", unknown(delivery))
             else:
                 self._refuse(admission)
         if overflow:
@@ -122,7 +125,7 @@ class Consumption(Service):
         self._flights.add(flight)
         if self._unsent or not self._pool.submit(flight.job, flight.limits):
             self._unsent.append(flight)
-        self._fire("task_received", {"request": {"id": flight.job.message.id}})
+        self._fire("task_received", {"request": request(flight.delivery)})
 
     def _refuse(self, refused: Refused) -> None:
         self._completer.complete(refused.completion)

@@ -1,7 +1,8 @@
 """The dispatcher: what is to be done with a delivery, before it runs.
 
 Run it, park it until somebody knows its task, put it back until its time, or refuse it. Decides
-from the headers, the manifest and the clock; it moves nothing itself."""
+from the headers, the manifest and the clock; it moves nothing itself.
+"""
 
 import itertools
 import logging
@@ -76,12 +77,13 @@ class Dispatcher:
                 )
             headers = wire.decode_headers(message.headers)
             task = self._tasks.get(headers.task)
+            keeps = _keeps_errors(task, headers.ignore_result)
             if delivery.losses >= self._settings.task_delivery_limit:
-                return self._given_up(delivery)
+                return self._given_up(delivery, keeps)
             if headers.expires is not None and wire.parse_time(headers.expires) <= clock.wall():
-                return self._expired(delivery, task)
+                return self._expired(delivery, task, keeps)
             if task is None:
-                return self._unknown(delivery)
+                return self._unknown(delivery, keeps)
             if headers.eta is not None and (eta := wire.parse_time(headers.eta)) > clock.wall() + 1:
                 return Deferred(delivery.receipt, eta)
         except (DecodeError, ContentDisallowed) as error:
@@ -103,52 +105,47 @@ class Dispatcher:
         hard = task.time_limit if hard is None else hard
         limits = NO_LIMITS if soft is None and hard is None else Limits(soft, hard)
         log.info("Task %s[%s] received", headers.shadow or headers.task, headers.id)
-        return Flight(job, delivery, task, limits, headers.retries)
+        keeps = _keeps_errors(task, headers.ignore_result)
+        return Flight(job, delivery, task, limits, headers.retries, keeps)
 
-    def _given_up(self, delivery: Delivery) -> Refused:
+    def _given_up(self, delivery: Delivery, keeps: bool) -> Refused:
         message = delivery.message
         reason = f"lost {delivery.losses} times with the process or worker that ran it"
         log.error("Task %s[%s] is dead-lettered: %s", message.task, message.id, reason)
         put = self._documents.failure(message, WorkerLostError(reason), delivery.queue)
-        return Refused(_dead(delivery, reason, (put,)))
+        return Refused(_dead(delivery, reason, (put,) if keeps else ()))
 
-    def _expired(self, delivery: Delivery, task: TaskOptions | None) -> Refused:
+    def _expired(self, delivery: Delivery, task: TaskOptions | None, keeps: bool) -> Refused:
         message = delivery.message
         log.info("Task %s[%s] expired before it could run", message.task, message.id)
         error = TaskRevokedError("expired")
         put = self._documents.failure(message, error, delivery.queue, states.REVOKED)
         settlement = settle(Ending.EXPIRED, task, 0, 1).settlement
         assert settlement is not None, "an expired message has not been acknowledged"
-        ignored = task is not None and task.ignore_result
+        puts = (put,) if keeps else ()
         return Refused(
-            Completion(
-                receipt=delivery.receipt, settlement=settlement, puts=() if ignored else (put,)
-            ),
+            Completion(receipt=delivery.receipt, settlement=settlement, puts=puts),
             "task_revoked",
-            {"request": _request(delivery), "terminated": False, "signum": None, "expired": True},
+            {"request": request(delivery), "terminated": False, "signum": None, "expired": True},
         )
 
-    def _unknown(self, delivery: Delivery) -> Deferred | Refused:
+    def _unknown(self, delivery: Delivery, keeps: bool) -> Deferred | Refused:
         message, now = delivery.message, clock.wall()
         since = now if delivery.parked is None else delivery.parked
-        known = ", ".join(sorted(self._tasks)) or "none"
         if now - since > self._settings.task_unknown_ttl:
             reason = f"no worker knew task {message.task!r} for {now - since:.0f} s"
             log.error("Task %s[%s] is dead-lettered: %s", message.task, message.id, reason)
             put = self._documents.failure(message, NotRegistered(reason), delivery.queue)
             return Refused(
-                _dead(delivery, reason, (put,)),
-                "task_unknown",
-                {"name": message.task, "id": message.id, "message": None, "exc": None},
+                _dead(delivery, reason, (put,) if keeps else ()), "task_unknown", unknown(delivery)
             )
         pause = min(LONGEST_PARKING, 2.0 ** min(delivery.parkings, 6))
         log.warning(
             "Task %s[%s] is not known here and waits in the broker for %g s, for a worker that knows it. "
-            "Known tasks: %s",
+            "Is its module imported by the app (imports, include)?",
             message.task,
             message.id,
             pause,
-            known,
         )
         return Deferred(delivery.receipt, now + pause, unknown=True)
 
@@ -159,10 +156,26 @@ class Dispatcher:
         )
 
 
+def _keeps_errors(task: TaskOptions | None, ignored: bool | None) -> bool:
+    """Whether a failure is stored; ``ignored`` is what the call says of its result, if anything."""
+    if task is None:
+        return not ignored
+    if ignored is None:
+        ignored = task.ignore_result
+    return not ignored or task.store_errors_even_if_ignored
+
+
 def _dead(delivery: Delivery, reason: str, puts: tuple[Put, ...]) -> Completion:
     return Completion(receipt=delivery.receipt, settlement=DEAD, reason=reason, puts=puts)
 
 
-def _request(delivery: Delivery) -> dict[str, Any]:
+def request(delivery: Delivery) -> dict[str, Any]:
+    """Return what signals tell of a delivery, as data."""
     message = delivery.message
     return {"id": message.id, "task": message.task}
+
+
+def unknown(delivery: Delivery) -> dict[str, Any]:
+    """Return the arguments of ``task_unknown``, as data."""
+    message = delivery.message
+    return {"name": message.task, "id": message.id, "message": None, "exc": None}

@@ -18,6 +18,8 @@ class Flight(Struct, gc=False):
     task: TaskOptions
     limits: Limits
     retries: int = 0
+    keeps_errors: bool = True
+    """Whether a failure is stored."""
     acknowledged: bool = False
     """Its message was acknowledged at its start (early acks)."""
     settling: bool = False

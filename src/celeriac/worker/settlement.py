@@ -3,7 +3,8 @@
 Two columns, by the task's ack policy. With *early* acks the message was acknowledged when its run
 started, so that afterwards nothing is left to settle; with *late* acks it is settled with the
 outcome. An ending before the start (expired, undecodable ...) finds the message unsettled under
-either policy."""
+either policy.
+"""
 
 from msgspec import Struct
 

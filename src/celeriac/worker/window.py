@@ -3,7 +3,8 @@
 Short tasks, by their measured run time, are claimed ahead, so that claims and commits come in
 batches and no slot waits for the broker; long ones, and those never measured, are claimed for free
 slots only, so that nothing waits here that could run elsewhere. Pure arithmetic; used by two
-threads without a lock, since a stale number only makes one claim a little larger or smaller."""
+threads without a lock, since a stale number only makes one claim a little larger or smaller.
+"""
 
 MOST = 200
 """Messages in one batch, and messages ahead of the slots."""

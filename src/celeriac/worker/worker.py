@@ -2,7 +2,8 @@
 
 Its main thread supervises the pool and obeys signals: TERM and INT stop warm (finish what runs),
 QUIT or a second signal stops cold (end what runs, give it back). A part that fails ends the worker:
-what it held is redelivered when its leases end."""
+what it held is redelivered when its leases end.
+"""
 
 import logging
 import os

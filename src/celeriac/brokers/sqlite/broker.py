@@ -2,7 +2,8 @@
 
 A message is a row; its place (ready, delayed, leased) is told by two columns, so that a claim moves
 no payload. Publishing waits for the disk; see the documentation (delivery guarantees) for what
-survives what. The consumer's side is ``consumer.py``."""
+survives what. The consumer's side is ``consumer.py``.
+"""
 
 import sqlite3
 from collections.abc import Iterable, Sequence

@@ -3,7 +3,8 @@
 Leases run on the machine's monotonic clock. The fence of a delivery is a number that no other
 delivery has; together with the row it is the receipt. Everything about one delivery happens in one
 transaction, and if the results are kept in the same file, ``commit`` is one transaction for a whole
-batch."""
+batch.
+"""
 
 import os
 import sqlite3
