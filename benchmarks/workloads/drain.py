@@ -1,8 +1,8 @@
 """How fast a worker with two processes empties a full queue of no-ops, results stored.
 
 The queue is filled while no worker runs. The rate is taken between the first and the last task, so
-starting the worker is not in it. Afterwards about 200 results are
-fetched, to see that they are there; and a task that ran twice fails the measurement.
+starting the worker is not in it. Afterwards about 200 results are fetched, to see that they are
+there; and a task that ran twice fails the measurement.
 """
 
 from benchmarks import marks

@@ -8,12 +8,13 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import (
     Any,
     Concatenate,
     Literal,
+    NoReturn,
     ParamSpec,
     TypedDict,
     TypeVar,
@@ -24,7 +25,7 @@ from typing import (
 from celeriac import imports
 from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import broker_url, open_broker
-from celeriac.client import Client, Moment, Options
+from celeriac.client import Arguments, CallOptions, Client, Moment, Options, changed
 from celeriac.exceptions import (
     AppNotFound,
     DuplicateTaskNameWarning,
@@ -35,11 +36,12 @@ from celeriac.result import AsyncResult as Result
 from celeriac.results.base import ResultStore
 from celeriac.results.urls import open_store, store_url
 from celeriac.settings import Configuration, Settings
-from celeriac.task import RETRY_OPTIONS, TASK_OPTIONS, CallOptions, make_task
+from celeriac.task import TASK_OPTIONS, Publisher, make_task, send
 from celeriac.task import Task as BaseTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Part = TypeVar("Part")
 
 UPWARD = {
     "Awaiter": "celeriac.awaiting:Awaiter",
@@ -97,7 +99,7 @@ class Celery:
     ) -> None:
         self.main = main or "__main__"
         self.conf = Configuration()
-        self.tasks: dict[str, BaseTask[Any, Any]] = {}
+        self.tasks = TaskRegistry()
         self.folder = _folder_of_caller()
         """The folder of the module that made the app: it tells embedded files of equal names apart.
         """
@@ -124,15 +126,15 @@ class Celery:
         with it, in upper case (APP-08).
         """
         name = source if isinstance(source, str) else None
-        if isinstance(source, str):
-            try:
-                source = imports.load(source)
-            except ModuleNotFoundError:
-                if silent:
-                    return
+        if name is not None:
+            source = _settings_source(name)
+            if source is None and silent:
+                return
+            if source is None:
                 raise ImproperlyConfigured(
-                    f"no module {name!r} to read settings from; is it on the path?"
-                ) from None
+                    f"there is no {name!r} to read settings from; write module or module:attribute, "
+                    "as it is imported"
+                )
         self.conf.load(source, namespace=namespace, source_name=name)
 
     # -- tasks
@@ -165,7 +167,7 @@ class Celery:
         name = options.pop("name", None) or self.gen_task_name(fun.__name__, fun.__module__)
         base = options.pop("base", None) or self.Task
         bind = bool(options.pop("bind", False))
-        _check_options(name, options)
+        _check_options(name, options, base)
         _check_function(name, fun)
         if known := self._same_name(name, fun):
             return known
@@ -211,28 +213,24 @@ class Celery:
 
     def find_task(self, name: str) -> BaseTask[Any, Any]:
         """Return the task of this name. Raises NotRegistered."""
-        try:
-            return self.tasks[name]
-        except KeyError:
-            raise NotRegistered(f"no task {name!r} is registered in app {self.main!r}") from None
+        return self.tasks[name]
 
     # -- calling by name
 
     def send_task(
         self,
         name: str,
-        args: Sequence[Any] = (),
+        args: Arguments | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[CallOptions],
     ) -> Result[Any]:
-        """Send a task by name, without its code (APP-20)."""
+        """Send a task by name, without its code (APP-20). Raises as ``Task.apply_async`` does.
+
+        The options of the task count if it is known here; else the worker's do (QUIRK-35).
+        """
         task = self.tasks.get(name)
-        if task is None:
-            task = self.Task()
-            task.name = name
-            # Nobody here knows what the task wants: None leaves it to the worker (QUIRK-35).
-            task.options = Options()
-        return task.apply_async(args, kwargs, **options)
+        own = Options() if task is None else task.options
+        return send(self, name, args, kwargs, changed(own, options))
 
     def AsyncResult(self, id: str) -> Result[Any]:
         """Return the result of the task with this id (APP-21)."""
@@ -256,13 +254,25 @@ class Celery:
 
     @property
     def client(self) -> Client:
-        """The road out."""
-        return self._opened("client", lambda: Client(self.settings, self.broker, self.spec))
+        """The road out, under the settings as they are now."""
+        client: Client | None = self._open.get("client")
+        if client is None or client.settings is not self.conf.snapshot:
+            return self._new_client()
+        return client
+
+    def _new_client(self) -> Client:
+        with self._opening:
+            earlier: Client | None = self._open.get("client")
+            warned = earlier is not None and earlier.warned
+            client = Client(self.settings, self.broker, self.spec, warned=warned)
+            self._open["client"] = client
+            return client
 
     @property
-    def awaiter(self) -> Any:
+    def awaiter(self) -> Publisher:
         """Who publishes and waits for coroutines."""
-        return self._opened("awaiter", lambda: imports.load(UPWARD["Awaiter"])(self))
+        make: Callable[[Celery], Publisher] = imports.load(UPWARD["Awaiter"])
+        return self._opened("awaiter", lambda: make(self))
 
     @property
     def spec(self) -> str:
@@ -277,14 +287,15 @@ class Celery:
             if (close := getattr(opened.get(part), "close", None)) is not None:
                 close()
 
-    def _opened(self, part: str, make: Callable[[], Any]) -> Any:
+    def _opened(self, part: str, make: Callable[[], Part]) -> Part:
         try:
-            return self._open[part]
+            opened: Part = self._open[part]
         except KeyError:
             with self._opening:
                 if part not in self._open:
                     self._open[part] = make()
-                return self._open[part]
+                opened = self._open[part]
+        return opened
 
     @property
     def broker_url(self) -> str:
@@ -300,6 +311,37 @@ class Celery:
         return f"<Celery {self.main}>"
 
 
+class TaskRegistry(dict[str, BaseTask[Any, Any]]):
+    """The tasks of an app, by name (TASK-43)."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        known = ", ".join(sorted(self)) or "none"
+        raise NotRegistered(f"no task {name!r} is registered here; known tasks: {known}")
+
+
+def _settings_source(name: str) -> Any:
+    """Return the module, or the attribute of one, that a name leads to; None if it leads nowhere.
+
+    What is missing *inside* a module that is there is a mistake of another kind, and is raised.
+    """
+    module, _, attribute = name.partition(":")
+    while True:
+        try:
+            found: Any = imports.module(module)
+        except ModuleNotFoundError as error:
+            if not imports.missing_is(error, module):
+                raise
+        else:
+            for step in attribute.split(".") if attribute else ():
+                found = getattr(found, step, None)
+            return found
+        # Without a colon the last words may be attributes: a class of settings in a module.
+        module, dot, last = module.rpartition(".")
+        if not dot or ":" in name:
+            return None
+        attribute = f"{last}.{attribute}" if attribute else last
+
+
 def _folder_of_caller() -> str:
     """Return the folder of the first module outside this one on the stack."""
     frame = sys._getframe(1)
@@ -309,10 +351,11 @@ def _folder_of_caller() -> str:
     return os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
 
 
-def _check_options(name: str, options: Mapping[str, Any]) -> None:
-    known = TASK_OPTIONS | RETRY_OPTIONS.keys() | {"name", "bind", "base"}
+def _check_options(name: str, options: Mapping[str, Any], base: type[BaseTask[Any, Any]]) -> None:
+    """Refuse options that do not exist; the attributes of the base class are options too."""
     for option in options:
-        if option not in known:
+        if option not in TASK_OPTIONS and not hasattr(base, option):
+            known = TASK_OPTIONS | {"name", "bind", "base"}
             raise TypeError(
                 f"task {name} has an option {option!r} that does not exist in this version; "
                 f"options are: {', '.join(sorted(known))}"
@@ -375,24 +418,27 @@ def _as_app(found: Any, spec: str) -> Celery:
         return found
     if not isinstance(found, ModuleType):
         raise AppNotFound(f"-A {spec}: {spec} is a {type(found).__name__}, not a Celery app")
+    app = next(_apps_in(found), None)
+    if app is None:
+        raise AppNotFound(
+            f"-A {spec}: module {found.__name__} holds no Celery app; make one there: "
+            f"app = Celery({found.__name__!r})"
+        )
+    return app
+
+
+def _apps_in(module: ModuleType) -> Iterator[Celery]:
+    """Yield the apps that a module holds, the one that is most likely meant first."""
     for name in ("app", "celery"):
-        candidate = getattr(found, name, None)
-        if isinstance(candidate, Celery):
-            return candidate
-        if isinstance(candidate, ModuleType) and isinstance(
-            getattr(candidate, "app", None), Celery
-        ):
-            return _as_app(candidate, spec)
-    if hasattr(found, "__path__"):
+        found = getattr(module, name, None)
+        found = getattr(found, "app", None) if isinstance(found, ModuleType) else found
+        if isinstance(found, Celery):
+            yield found
+    if hasattr(module, "__path__"):
+        name = f"{module.__name__}.celery"
         try:
-            return _as_app(imports.module(f"{found.__name__}.celery"), spec)
+            yield from _apps_in(imports.module(name))
         except ModuleNotFoundError as error:
-            if not imports.missing_is(error, f"{found.__name__}.celery"):
+            if not imports.missing_is(error, name):
                 raise
-    for value in list(vars(found).values()):
-        if isinstance(value, Celery):
-            return value
-    raise AppNotFound(
-        f"-A {spec}: module {found.__name__} holds no Celery app; make one there: "
-        f"app = Celery({found.__name__!r})"
-    )
+    yield from (value for value in list(vars(module).values()) if isinstance(value, Celery))

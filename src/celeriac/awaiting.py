@@ -196,8 +196,11 @@ class _Listener(Service):
             _refuse_if_closed(self)
             self.start()
             self._waiters.setdefault(key, []).append(waiter)
+            # Whoever made it not empty has woken the thread, which has not been here since.
+            first = not self._fresh
             self._fresh.add(key)
-        self.wake()
+        if first:
+            self.wake()
         return waiter.future
 
     def leave(self, key: str, future: "asyncio.Future[bytes]") -> None:

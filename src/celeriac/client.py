@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from time import time_ns
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from msgspec import Struct
@@ -30,6 +30,34 @@ Moment = datetime | str
 """A point in time: a datetime (naive is in the app's zone) or ISO 8601 text."""
 
 _WORKER_SEEN_WITHIN = 60.0
+
+
+Arguments = list[Any] | tuple[Any, ...]
+"""Positional arguments of a call. No other sequence: text would be taken to pieces."""
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of ``retry``, by name: those of a call, but for its time."""
+
+    task_id: str | None
+    expires: float | Moment | None
+    queue: str | None
+    priority: int | None
+    headers: Mapping[str, Any] | None
+    ignore_result: bool | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    shadow: str | None
+    root_id: str | None
+    parent_id: str | None
+    reply_to: str | None
+
+
+class CallOptions(RunOptions, total=False):
+    """The options of ``apply_async``, by name (CALL-02)."""
+
+    countdown: float | None
+    eta: Moment | None
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -189,6 +217,32 @@ def new_id() -> str:
     return f"{millis[:8]}-{millis[8:]}-7{digits[:3]}-{variant}{digits[4:7]}-{digits[7:19]}"
 
 
+def changed(options: Options, by: CallOptions) -> Options:
+    """Return the options, changed by those of one call. Raises TypeError for unknown ones."""
+    given = {name: value for name, value in by.items() if value is not None}
+    for name in given:
+        if name not in Options.__struct_fields__:
+            raise TypeError(
+                f"a call has no option {name!r} in this version; "
+                f"options are: {', '.join(sorted(Options.__struct_fields__))}"
+            )
+    return msgspec.structs.replace(options, **given) if given else options
+
+
+def arguments(
+    args: Arguments | None, kwargs: Mapping[str, Any] | None
+) -> tuple[Arguments, Mapping[str, Any]]:
+    """Return the arguments of a call as they are sent. Raises TypeError if they are none."""
+    if args is not None and not isinstance(args, list | tuple):
+        raise TypeError(
+            f"positional arguments are a list or a tuple, not {type(args).__name__}; write (value,) "
+            "for a single one"
+        )
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(f"keyword arguments are a mapping, not {type(kwargs).__name__}")
+    return () if args is None else args, dict(kwargs or {})
+
+
 def retry_options(request: Context, options: dict[str, Any]) -> Options:
     """Return the options for the next run of this request, changed by ``options`` (TASK-27).
 
@@ -216,7 +270,8 @@ def _check_limits(options: Options) -> None:
     soft, hard = options.soft_time_limit, options.time_limit
     if soft is not None and hard is not None and soft > hard:
         raise ValueError(
-            f"soft_time_limit {soft:g} s is longer than time_limit {hard:g} s; the soft limit must come first"
+            f"soft_time_limit {soft:g} s is longer than time_limit {hard:g} s; the soft limit must "
+            "come first"
         )
     if options.countdown is not None and options.eta is not None:
         raise ValueError("countdown and eta both say when to run; give one of them")

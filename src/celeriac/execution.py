@@ -48,9 +48,11 @@ class Host(Protocol):
     @property
     def settings(self) -> Settings:
         """The settings now."""
+        ...
 
     def find_task(self, name: str) -> AnyTask:
         """Return the task of this name. Raises NotRegistered."""
+        ...
 
 
 class Port(Protocol):
@@ -62,6 +64,7 @@ class Port(Protocol):
 
     def ask(self, number: int) -> bool:
         """Report the start of a job and wait for leave to run it."""
+        ...
 
     def store(self, put: Put) -> None:
         """Hand over a document to be stored before the outcome."""
@@ -161,7 +164,7 @@ def begin(this: Run) -> None:
     """Tell that the run begins."""
     if this.job.tells and not this.request.ignore_result:
         meta = {"pid": os.getpid(), "hostname": this.port.hostname}
-        document = wire_result.encode(_document(this, states.STARTED, meta))
+        document = _encoded(this, states.STARTED, meta)
         ttl = this.host.settings.result_expires
         this.port.store(Put(task_key(this.job.message.id), document, ttl, states.STARTED))
     if signals.task_prerun.receivers:
@@ -239,9 +242,9 @@ def succeeded(this: Run) -> Outcome:
     except EncodeError as error:
         this.error = _info(error)
         return failed(this)
+    _handle(this, "on_success", this.value, *_call_of(this))
     if signals.task_success.receivers:
         signals.task_success.send(this.task, result=this.value, runtime=this.runtime)
-    _handle(this, "on_success", this.value, *_call_of(this))
     if log.isEnabledFor(logging.INFO):
         log.info("Task %s succeeded in %ss: %s", _name(this), this.runtime, saferepr(this.value))
     return _outcome(this, Ending.SUCCEEDED, states.SUCCESS, document)
@@ -253,7 +256,7 @@ def failed(this: Run) -> Outcome:
     _log_failure(this, error)
     document = _failure_document(this, error)
     _tell_failure(this.task, this.request, error)
-    return _outcome(this, Ending.FAILED, states.FAILURE, document, repr(error.exception))
+    return _outcome(this, Ending.FAILED, states.FAILURE, document, saferepr(error.exception))
 
 
 def retried(this: Run) -> Outcome:
@@ -265,9 +268,9 @@ def retried(this: Run) -> Outcome:
     this.request.children.append([[this.request.id, None], None])
     result = None if cause is None else wire_result.exception_document(cause)
     document = _encoded(this, states.RETRY, result, error.traceback)
+    _handle(this, "on_retry", cause or retry, *_call_of(this), error)
     if signals.task_retry.receivers:
         signals.task_retry.send(this.task, request=this.request, reason=retry, einfo=error)
-    _handle(this, "on_retry", cause or retry, *_call_of(this), error)
     return _outcome(this, Ending.RETRIED, states.RETRY, document, str(retry))
 
 
@@ -282,7 +285,7 @@ def rejected(this: Run) -> Outcome:
     error = _error(this)
     log.warning("Task %s rejected: %s", _name(this), error.exception)
     document = _failure_document(this, error)
-    _tell_failure(this.task, this.request, error)
+    _fire_failure(this.task, this.request, error)
     reason = getattr(error.exception, "reason", None)
     return _outcome(this, Ending.REJECTED, states.FAILURE, document, f"rejected: {reason}")
 
@@ -300,7 +303,7 @@ def returned(this: Run) -> Outcome:
 def finish(this: Run, outcome: Outcome) -> Outcome:
     """Tell that the run is over, and let go of what it held."""
     retval = this.value if this.error is None else this.error.exception
-    if "after_return" in this.task.handlers:
+    if outcome.ending in (Ending.SUCCEEDED, Ending.FAILED):
         _handle(this, "after_return", outcome.state, retval, *_call_of(this), this.error)
     if signals.task_postrun.receivers:
         signals.task_postrun.send(
@@ -361,6 +364,13 @@ def mourn(host: Host, message: Message, text: str, error: BaseException, hostnam
 
 
 def _tell_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None:
+    if "on_failure" in task.handlers:
+        given = (error.exception, request.id or "", request.args, request.kwargs, error)
+        _safely(task, "on_failure", *given)
+    _fire_failure(task, request, error)
+
+
+def _fire_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None:
     if signals.task_failure.receivers:
         signals.task_failure.send(
             task,
@@ -371,9 +381,6 @@ def _tell_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None
             traceback=error.tb or error.traceback,
             einfo=error,
         )
-    if "on_failure" in task.handlers:
-        given = (error.exception, request.id or "", request.args, request.kwargs, error)
-        _safely(task, "on_failure", *given)
 
 
 def _handle(this: Run, handler: str, *arguments: Any) -> None:

@@ -6,12 +6,19 @@ with the worker's traceback attached.
 """
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
 from celeriac import states
-from celeriac.context import current
-from celeriac.exceptions import ImproperlyConfigured, RemoteTraceback, TaskError, TimeoutError
+from celeriac.context import running
+from celeriac.exceptions import (
+    ImproperlyConfigured,
+    OperationalError,
+    RemoteTraceback,
+    TaskError,
+    TimeoutError,
+)
 from celeriac.results.base import ResultStore, task_key
 from celeriac.wire import result as wire
 
@@ -22,7 +29,8 @@ class Awaiter(Protocol):
     """Waits on behalf of coroutines."""
 
     def result(self, key: str, timeout: float | None) -> Awaitable[bytes]:
-        """Return the first document of a final state under ``key``."""
+        """Return the first document of a final state under ``key``. Raises TimeoutError."""
+        ...
 
 
 class ResultHost(Protocol):
@@ -31,14 +39,16 @@ class ResultHost(Protocol):
     @property
     def store(self) -> ResultStore | None:
         """Where results are kept; None if they are disabled."""
+        ...
 
     @property
     def awaiter(self) -> Awaiter:
         """Who waits for coroutines."""
+        ...
 
 
 class AsyncResult(Generic[R]):
-    """The result of one task, which may not be there yet. Cheap; thread-safe; picklable by id."""
+    """The result of one task, which may not be there yet. Cheap; thread-safe."""
 
     def __init__(self, id: str, app: ResultHost, ignored: bool = False) -> None:
         self.id = id
@@ -93,11 +103,37 @@ class AsyncResult(Generic[R]):
         """Whether it failed."""
         return self.state == states.FAILURE
 
-    def __getattr__(self, name: str) -> Any:
-        """Return a field that is stored with ``result_extended``: name, args, kwargs, ... (RES-04)."""
-        if name in ("name", "args", "kwargs", "worker", "retries", "queue"):
-            return getattr(self._document(), name)
-        raise AttributeError(f"a result has no attribute {name!r}")
+    # These are stored with ``result_extended`` only, and None without it (RES-04).
+
+    @property
+    def name(self) -> str | None:
+        """The name of the task."""
+        return self._document().name
+
+    @property
+    def args(self) -> Any:
+        """The positional arguments."""
+        return self._document().args
+
+    @property
+    def kwargs(self) -> Any:
+        """The keyword arguments."""
+        return self._document().kwargs
+
+    @property
+    def worker(self) -> str | None:
+        """The worker that ran it."""
+        return self._document().worker
+
+    @property
+    def retries(self) -> int | None:
+        """How often it was retried."""
+        return self._document().retries
+
+    @property
+    def queue(self) -> str | None:
+        """The queue it came from."""
+        return self._document().queue
 
     # -- waiting
 
@@ -105,9 +141,9 @@ class AsyncResult(Generic[R]):
         """Wait for the result and return it (RES-02).
 
         Raises what the task raised, with the worker's traceback as ``__cause__``; with
-        ``propagate`` off the exception is returned instead. Raises TimeoutError after ``timeout``
-        seconds; 0 looks once. Raises RuntimeError inside a task, where waiting for others can
-        starve them (TASK-45).
+        ``propagate`` off the exception is returned instead. What is no Exception (SystemExit ...)
+        is told by a TaskError. Raises TimeoutError after ``timeout`` seconds; 0 looks once. Raises
+        RuntimeError inside a task, where waiting for others can starve them (TASK-45).
         """
         if self.ignored:
             return None  # type: ignore[return-value]
@@ -120,13 +156,14 @@ class AsyncResult(Generic[R]):
         """Wait like ``get()``, without blocking the event loop."""
         if self.ignored:
             return None  # type: ignore[return-value]
+        refuse_in_task()
         if self._final is None:
-            key = task_key(self.id)
             self._store  # noqa: B018 - says that results are disabled, if they are
             try:
-                self._final = wire.decode(await self._app.awaiter.result(key, timeout))
+                data = await self._app.awaiter.result(task_key(self.id), timeout)
             except TimeoutError:
                 raise self._late(timeout) from None
+            self._final = wire.decode(data)
         return self._outcome(self._final, propagate)
 
     def forget(self) -> None:
@@ -168,16 +205,17 @@ class AsyncResult(Generic[R]):
             while self._final is None:
                 left = deadline - monotonic()
                 if left <= 0:
-                    raise self._late(timeout)
+                    raise self._late(timeout, f" (state {self.state})")
                 for data in watch.wait(None if timeout is None else left).values():
                     self._read(data)
             return self._final
         finally:
-            watch.close()
+            with suppress(OperationalError):  # The result is here, or a better error is on its way.
+                watch.close()
 
-    def _late(self, timeout: float | None) -> TimeoutError:
+    def _late(self, timeout: float | None, state: str = "") -> TimeoutError:
         return TimeoutError(
-            f"task {self.id} has no result after {timeout or 0:g} s (state {self.state}); "
+            f"task {self.id} has no result after {timeout or 0:g} s{state}; "
             "is a worker running on its queue?"
         )
 
@@ -207,8 +245,8 @@ class AsyncResult(Generic[R]):
 
 def refuse_in_task() -> None:
     """Raise RuntimeError where a task waits for another one (TASK-45)."""
-    request = current.get()
-    if request is not None and not request.called_directly:
+    request = running()
+    if request is not None:
         raise RuntimeError(
             f"task {request.task} waits for the result of another task. If all processes do that, "
             "none is left to run what they wait for; let the second task be sent by the first, or "

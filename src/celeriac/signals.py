@@ -7,6 +7,7 @@ swallowed (SIG-02), except for ``import_modules`` (SIG-07). Thread-safe.
 """
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 log = logging.getLogger("celeriac.signals")
 
 Receiver = Callable[..., Any]
+
+_VARKEYWORDS = 0x08  # co_flags of a function that takes **kwargs; the inspect module costs 7 ms
+_changing = threading.Lock()
 
 
 class Signal:
@@ -39,15 +43,23 @@ class Signal:
         ``sender`` limits the receiver to one sender, compared by identity or equality.
         ``weak`` receivers vanish when nothing else refers to them.
         A second registration with the same ``dispatch_uid`` (or of the same receiver for the same
-        sender) is ignored.
+        sender) is ignored. Raises ValueError for a receiver that does not take ``**kwargs``: signals
+        may have more arguments in a later version.
         """
         if receiver is None:
             return lambda later: self.connect(
                 later, sender=sender, weak=weak, dispatch_uid=dispatch_uid
             )
+        if not _takes_any_keyword(receiver):
+            raise ValueError(
+                f"receiver {receiver!r} of signal {self.name} must take any keyword argument: "
+                "write **kwargs at the end of its parameters"
+            )
         entry = _Registration(receiver, sender, weak, dispatch_uid)
-        if not any(known.key == entry.key for known in self.receivers):
-            self.receivers = (*self._alive(), entry)
+        with _changing:
+            alive = self._alive()
+            if not any(known.key == entry.key for known in alive):
+                self.receivers = (*alive, entry)
         return receiver
 
     def disconnect(
@@ -55,10 +67,10 @@ class Signal:
     ) -> bool:
         """Remove a receiver; return whether it was there."""
         key = _key(receiver, sender, dispatch_uid)
-        kept = tuple(entry for entry in self._alive() if entry.key != key)
-        removed = len(kept) < len(self.receivers)
-        self.receivers = kept
-        return removed
+        with _changing:
+            alive = self._alive()
+            self.receivers = tuple(entry for entry in alive if entry.key != key)
+            return len(self.receivers) < len(alive)
 
     def send(self, sender: Any, **arguments: Any) -> list[tuple[Receiver, Any]]:
         """Call the receivers; return pairs of receiver and response (or the exception it raised)."""
@@ -94,17 +106,25 @@ class _Registration:
         self.target: Callable[[], Receiver | None] = lambda: receiver
         if weak:
             bound = hasattr(receiver, "__self__") and hasattr(receiver, "__func__")
-            self.target = weakref.WeakMethod(receiver) if bound else weakref.ref(receiver)  # type: ignore[arg-type]
+            self.target = weakref.WeakMethod(receiver) if bound else weakref.ref(receiver)
 
     def hears(self, sender: Any) -> bool:
         return self.sender is None or self.sender is sender or bool(self.sender == sender)
 
 
+def _takes_any_keyword(receiver: Receiver) -> bool:
+    function = receiver if hasattr(receiver, "__code__") else getattr(receiver, "__func__", None)
+    code = getattr(function or type(receiver).__call__, "__code__", None)
+    return code is None or bool(code.co_flags & _VARKEYWORDS)
+
+
 def _key(receiver: Receiver | None, sender: Any, uid: object) -> object:
+    # Names are senders too, and equal ones need not be one object.
+    who = sender if isinstance(sender, str) else id(sender)
     if uid is not None:
-        return (uid, id(sender))
+        return (uid, who)
     owner = getattr(receiver, "__self__", None)
-    return (id(owner), id(getattr(receiver, "__func__", receiver)), id(sender))
+    return (id(owner), id(getattr(receiver, "__func__", receiver)), who)
 
 
 before_task_publish = Signal("before_task_publish")

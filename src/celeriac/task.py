@@ -13,21 +13,28 @@ from typing import (
     NoReturn,
     ParamSpec,
     Protocol,
-    TypedDict,
     TypeVar,
     Unpack,
 )
 
-import msgspec
-
 from celeriac import states
-from celeriac.client import Client, Moment, Options, retry_options
+from celeriac.client import (
+    Arguments,
+    CallOptions,
+    Client,
+    Moment,
+    Options,
+    RunOptions,
+    arguments,
+    changed,
+    retry_options,
+)
 from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import MaxRetriesExceededError, Retry
 from celeriac.message import Publish
 from celeriac.result import AsyncResult as Result
-from celeriac.result import ResultHost
+from celeriac.result import Awaiter, ResultHost
 from celeriac.results.base import task_key
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
@@ -40,30 +47,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class CallOptions(TypedDict, total=False):
-    """The options of ``apply_async``, by name (CALL-02)."""
-
-    task_id: str | None
-    countdown: float | None
-    eta: Moment | None
-    expires: float | Moment | None
-    queue: str | None
-    priority: int | None
-    headers: Mapping[str, Any] | None
-    ignore_result: bool | None
-    time_limit: float | None
-    soft_time_limit: float | None
-    shadow: str | None
-    root_id: str | None
-    parent_id: str | None
-    reply_to: str | None
-
-
-class Publisher(Protocol):
-    """Publishes on behalf of coroutines, in batches."""
+class Publisher(Awaiter, Protocol):
+    """Publishes and waits on behalf of coroutines, in batches."""
 
     def publish(self, client: Client, publish: Publish) -> "Awaitable[None]":
         """Hand over a message; done when the broker has it."""
+        ...
 
 
 class TaskHost(ResultHost, Protocol):
@@ -72,14 +61,17 @@ class TaskHost(ResultHost, Protocol):
     @property
     def client(self) -> Client:
         """The road out."""
+        ...
 
     @property
     def settings(self) -> Settings:
         """The settings now."""
+        ...
 
     @property
-    def awaiter(self) -> Any:
+    def awaiter(self) -> Publisher:
         """Who publishes and waits for coroutines."""
+        ...
 
 
 class Task(Generic[P, R]):
@@ -107,9 +99,34 @@ class Task(Generic[P, R]):
     expires: float | Moment | None = None
     """Seconds from the call, or the moment, after which it is not run any more (TASK-23)."""
     queue: str | None = None
+    autoretry_for: Sequence[type[BaseException]] = ()
+    """Exceptions after which it is retried without asking for it (TASK-32)."""
+    dont_autoretry_for: Sequence[type[BaseException]] = ()
+    retry_kwargs: Mapping[str, Any] = {}
+    """What these retries pass to ``retry()``: ``max_retries``, ``countdown``, ..."""
+    retry_backoff: bool | float = False
+    """Seconds before the first of them, doubled each time; True is 1."""
+    retry_backoff_max: float = 600
+    """Seconds that no such delay exceeds."""
+    retry_jitter: bool = True
+    """Draw each such delay from 0 up to the computed one."""
+
     retry_policy: RetryPolicy = RetryPolicy()
+    """The six options above as a value, made for each class."""
     _options: Options | None = None
+    _options_under: Settings | None = None
     _handlers: frozenset[str] | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.retry_policy = RetryPolicy(
+            autoretry_for=tuple(cls.autoretry_for),
+            dont_autoretry_for=tuple(cls.dont_autoretry_for),
+            retry_kwargs=dict(cls.retry_kwargs),
+            backoff=float(cls.retry_backoff),
+            backoff_max=cls.retry_backoff_max,
+            jitter=cls.retry_jitter,
+        )
 
     # -- what a task does
 
@@ -127,7 +144,7 @@ class Task(Generic[P, R]):
             # The worker has come through an overridden __call__: the context is set already.
             request.through_call = False
             return self.run(*args, **kwargs)  # type: ignore[no-any-return]
-        token = current.set(Context(task=self.name, args=args, kwargs=kwargs))
+        token = current.set(Context(task=self.name, args=args, kwargs=kwargs, caller=request))
         try:
             return self.run(*args, **kwargs)  # type: ignore[no-any-return]
         finally:
@@ -147,76 +164,65 @@ class Task(Generic[P, R]):
         Raises EncodeError for arguments that cannot be written, OperationalError if the broker is
         out of reach for ``broker_timeout`` seconds.
         """
-        client = self.app.client
-        publish = client.compose(self.name, args, kwargs, self.options)
+        client, options = self.app.client, self.options
+        publish = client.compose(self.name, args, kwargs, options)
         client.send((publish,))
-        return self._sent(client, publish, self.options)
+        return sent(self.app, client, publish, options)
 
     def apply_async(
         self,
-        args: Sequence[Any] = (),
+        args: Arguments | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[CallOptions],
     ) -> Result[R]:
-        """Send the task, with options for this call (CALL-02). Raises as ``delay`` does."""
-        client = self.app.client
-        chosen = self.chosen(options)
-        publish = client.compose(self.name, tuple(args), kwargs or {}, chosen)
-        client.send((publish,))
-        return self._sent(client, publish, chosen)
+        """Send the task, with options for this call (CALL-02).
+
+        Raises as ``delay`` does, ValueError for options that contradict each other, TypeError for
+        options that do not exist and for arguments that are no list, tuple or mapping.
+        """
+        return send(self.app, self.name, args, kwargs, changed(self.options, options))
 
     def delay_many(
-        self, calls: Iterable[Sequence[Any] | Mapping[str, Any]], **options: Unpack[CallOptions]
+        self, calls: Iterable[Arguments | Mapping[str, Any]], **options: Unpack[CallOptions]
     ) -> list[Result[R]]:
         """Send the task once for each tuple of positional, or mapping of keyword, arguments.
 
         One batch: the broker takes all of them or none. Results are in the order of the calls.
+        Raises as ``apply_async`` does.
         """
-        client = self.app.client
-        chosen = self.chosen(options)
+        client, chosen = self.app.client, changed(self.options, options)
         publishes = []
         for call in calls:
-            args, kwargs = ((), call) if isinstance(call, Mapping) else (tuple(call), {})
-            publishes.append(client.compose(self.name, args, kwargs, chosen))
+            args, kwargs = (None, call) if isinstance(call, Mapping) else (call, None)
+            publishes.append(client.compose(self.name, *arguments(args, kwargs), chosen))
         client.send(publishes)
-        return [self._sent(client, publish, chosen) for publish in publishes]
+        return [sent(self.app, client, publish, chosen) for publish in publishes]
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
-        """Send like ``delay``, from a coroutine: calls made at the same time share a batch."""
-        client = self.app.client
-        publish = client.compose(self.name, args, kwargs, self.options)
+        """Send like ``delay``, from a coroutine: calls made at the same time share a batch.
+
+        Receivers of the publishing signals run in a thread of their own then.
+        """
+        client, options = self.app.client, self.options
+        publish = client.compose(self.name, args, kwargs, options)
         await self.app.awaiter.publish(client, publish)
-        return self._sent(client, publish, self.options)
+        return sent(self.app, client, publish, options)
 
     @property
     def options(self) -> Options:
-        """The options of a call that says nothing of its own. Built once."""
-        return self._options or self._default_options()
-
-    @options.setter
-    def options(self, options: Options) -> None:
-        self._options = options
-
-    def chosen(self, options: CallOptions) -> Options:
-        """Return the task's options, changed by those of one call.
-
-        Raises TypeError for options that do not exist.
-        """
-        given = {name: value for name, value in options.items() if value is not None}
-        return msgspec.structs.replace(self.options, **given) if given else self.options
-
-    def _default_options(self) -> Options:
-        self._options = options = Options(
-            queue=self.queue,
-            priority=self.priority,
-            expires=self.expires,
-            ignore_result=self.ignores_result,
-        )
-        return options
-
-    def _sent(self, client: Client, publish: Publish, options: Options) -> Result[R]:
-        client.note_child(publish.message.id)
-        return Result(publish.message.id, self.app, bool(options.ignore_result))
+        """The options of a call that says nothing of its own, under the settings as they are now."""
+        settings = self.app.settings
+        if self._options is None or self._options_under is not settings:
+            self._options_under = settings
+            self._options = Options(
+                queue=self.queue,
+                priority=self.priority,
+                expires=self.expires,
+                ignore_result=self.ignores_result,
+                time_limit=self.time_limit,
+                soft_time_limit=self.soft_time_limit,
+            )
+        return self._options
 
     def AsyncResult(self, task_id: str) -> Result[R]:
         """Return the result of an earlier call of this task."""
@@ -226,33 +232,35 @@ class Task(Generic[P, R]):
 
     def retry(
         self,
-        args: Sequence[Any] | None = None,
+        args: Arguments | None = None,
         kwargs: Mapping[str, Any] | None = None,
         exc: BaseException | None = None,
         throw: bool = True,
         eta: Moment | None = None,
         countdown: float | None = None,
         max_retries: int | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RunOptions],
     ) -> Retry:
         """End this run and ask for another one later (TASK-27).
 
         Raises Retry (returns it if ``throw`` is off). When the retries are used up it raises
-        ``exc``, or MaxRetriesExceededError (TASK-28). Called outside a worker it raises ``exc`` or
-        the exception that is being handled (TASK-29). ``max_retries`` holds for this call only.
+        ``exc``, or MaxRetriesExceededError (TASK-28). In a direct call, which nobody can repeat, it
+        raises ``exc``, or Retry (TASK-29). ``max_retries`` holds for this call only.
         """
         request = self.request
-        cause = exc or sys.exc_info()[1]
+        handled = sys.exc_info()[1]
+        cause = exc or handled
         limit = self.max_retries if max_retries is None else max_retries
-        if request.called_directly and cause is not None:
-            raise cause
+        if request.called_directly:
+            raise exc or Retry("Task can be retried") from handled
         if limit is not None and request.retries >= limit:
             self._give_up(exc, request)
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
         chosen = retry_options(request, {**options, "eta": eta, "countdown": countdown})
         args = request.args if args is None else args
-        publish = self.app.client.compose(self.name, args, kwargs or request.kwargs, chosen)
+        kwargs = request.kwargs if kwargs is None else kwargs
+        publish = self.app.client.compose(self.name, *arguments(args, kwargs), chosen)
         request.follow_ups.append(publish)
         retry = Retry(exc=cause, when=eta if countdown is None else countdown, follow_up=publish)
         if throw:
@@ -263,7 +271,8 @@ class Task(Generic[P, R]):
         if exc is not None:
             raise exc
         raise MaxRetriesExceededError(
-            f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
+            f"Can't retry {self.name}[{request.id}] args:{tuple(request.args)} "
+            f"kwargs:{request.kwargs}",
             task_args=request.args,
             task_kwargs=request.kwargs,
         )
@@ -273,18 +282,25 @@ class Task(Generic[P, R]):
     ) -> None:
         """Store a state of the user's own, with ``meta`` as what ``result.info`` shows (TASK-36).
 
-        For the running task, or the one with ``task_id``. Ignored once SUCCESS is stored.
+        For the running task, or the one with ``task_id``. Ignored once SUCCESS is stored, and in a
+        direct call, of which nothing is stored. Raises EncodeError for ``meta`` that cannot be
+        written.
         """
         request = self.request
-        own = task_id is None or task_id == request.id
-        key = task_key(task_id or request.id or "")
+        about = task_id or request.id
+        if about is None:
+            return
+        own = about == request.id
         document = wire.ResultDocument(
             status=state or states.STARTED,
-            task_id=task_id or request.id,
+            task_id=about,
             result=meta,
             children=request.children if own else None,
+            group_id=request.group if own else None,
+            parent_id=request.parent_id if own else None,
         )
-        put = Put(key, wire.encode(document), self.app.settings.result_expires, document.status)
+        expires = self.app.settings.result_expires
+        put = Put(task_key(about), wire.encode(document), expires, document.status)
         if own and request.port is not None:
             request.port.store(put)
         elif self.app.store is not None:
@@ -311,7 +327,7 @@ class Task(Generic[P, R]):
     def after_return(
         self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
     ) -> None:
-        """Called when the run is over, whatever came of it."""
+        """Called when the task has succeeded or failed; not before a retry."""
 
     @property
     def handlers(self) -> frozenset[str]:
@@ -370,37 +386,18 @@ HANDLERS = ("before_start", "on_success", "on_failure", "on_retry", "after_retur
 TASK_OPTIONS = frozenset(
     name
     for name in vars(Task).get("__annotations__", {})
-    if name not in ("app", "retry_policy", "_options", "_handlers")
+    if name not in ("app", "retry_policy") and not name.startswith("_")
 )
 """Names of the options that a task has as attributes."""
-
-RETRY_OPTIONS = {
-    "autoretry_for": "autoretry_for",
-    "dont_autoretry_for": "dont_autoretry_for",
-    "retry_kwargs": "retry_kwargs",
-    "retry_backoff": "backoff",
-    "retry_backoff_max": "backoff_max",
-    "retry_jitter": "jitter",
-}
-"""Options of a task that make up its retry policy, and their names there (TASK-32)."""
 
 
 def make_task(
     fun: Callable[..., Any], base: type[Task[Any, Any]], *, name: str, bind: bool, **options: Any
 ) -> Task[Any, Any]:
-    """Return a task that runs ``fun``.
-
-    Raises TypeError for options that do not exist; the text names the nearest one.
-    """
-    policy = {}
-    for option, field in RETRY_OPTIONS.items():
-        value = options.pop(option, getattr(base, option, None))
-        if value is not None:
-            policy[field] = tuple(value) if field.endswith("autoretry_for") else value
+    """Return a task that runs ``fun``, with these attributes in place of those of ``base``."""
     namespace: dict[str, Any] = {
         "name": name,
         "run": fun if bind else staticmethod(fun),
-        "retry_policy": RetryPolicy(**_policy(policy)) if policy else base.retry_policy,
         "__doc__": fun.__doc__,
         "__module__": fun.__module__,
         "__wrapped__": fun,
@@ -411,8 +408,25 @@ def make_task(
     return task
 
 
-def _policy(fields: dict[str, Any]) -> dict[str, Any]:
-    if fields.get("backoff") is True:
-        fields["backoff"] = 1.0
-    fields["backoff"] = float(fields.get("backoff") or 0.0)
-    return fields
+# -- calls
+# ------------------------------------------------------------------------------------------
+
+
+def send(
+    app: TaskHost,
+    name: str,
+    args: Arguments | None,
+    kwargs: Mapping[str, Any] | None,
+    options: Options,
+) -> Result[Any]:
+    """Send a task by name. Raises as ``Task.apply_async`` does."""
+    client = app.client
+    publish = client.compose(name, *arguments(args, kwargs), options)
+    client.send((publish,))
+    return sent(app, client, publish, options)
+
+
+def sent(app: TaskHost, client: Client, publish: Publish, options: Options) -> Result[Any]:
+    """Return the result of a message that is out, and remember it in the run that sent it."""
+    client.note_child(publish.message.id)
+    return Result(publish.message.id, app, bool(options.ignore_result))

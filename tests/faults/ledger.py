@@ -10,6 +10,7 @@ By hand::
 import sys
 import tempfile
 from pathlib import Path
+from random import Random
 from time import monotonic, sleep
 
 import click
@@ -19,6 +20,7 @@ from tests.faults.launch import POINTS
 from tests.fixtures.ledger_report import Report, check
 from tests.fixtures.ledger_site import Killer, Producer, Site, Worker
 from tests.fixtures.ledger_tasks import DEADLY, HEALTHY
+from tests.fixtures.waiting import eventually
 
 BITE = 500
 """Tasks that are asked of the producer at a time."""
@@ -33,14 +35,19 @@ class Plan(Struct, frozen=True, kw_only=True):
     """How long a task takes."""
     ahead: int = 1000
     """How many tasks are kept waiting."""
+    backlog: bool = False
+    """All tasks are published before the worker starts, and none later."""
     at: tuple[str, ...] = ()
     """Faults at named points, as ``launch.py`` takes them."""
     kill: tuple[str, ...] = ()
     """Kills by timer: the roles of the victims, in any order."""
     deadly: int = 0
     """Tasks, among the first, that kill their worker."""
+    deadly_seconds: float = 0.0
+    """How long these wait before they do."""
     producers_killed: int = 0
-    """How often the producer is killed in the midst of publishing."""
+    """How often the producer is killed in the midst of publishing; what it had not attempted by then
+    is replaced by other tasks."""
     seed: int = 0
     concurrency: int = 2
     lease: float = 1.5
@@ -56,65 +63,93 @@ def run(plan: Plan, folder: Path) -> Report:
     """Do a run, and add it up. Afterwards none of its processes is left."""
     with Site(folder, plan.lease) as site:
         started = monotonic()
-        conduct(plan, site)
+        work = Work(plan, site)
+        while not work.over():
+            sleep(0.005)
         seconds = monotonic() - started
-        for worker in site.workers:
-            worker.stop()
-        left = [pid for pid in site.processes_left() if pid not in _producers(site)]
-        report = check(site.records, site.evidence(), seconds)
-        report.unexpected += [f"process {pid} outlived its worker" for pid in left]
-        report.unexpected += [f"no process came to {p}" for p in _missing(plan, site)]
-        return report
+        unexpected = [f"no process came to {what}" for what in work.to_come()]
+        return close(site, seconds, unexpected)
 
 
-def conduct(plan: Plan, site: Site) -> None:
-    """Have work published and done until there is none, all faults have struck, or nothing moves."""
-    options = [word for point in plan.at for word in ("--at", point)]
-    options += [] if plan.sweep else ["--no-sweep"]
-    producer = Producer(site)
-    Worker(site, options, ["-c", str(plan.concurrency), *plan.options])
-    if plan.kill:
-        Killer(site, plan.kill, plan.seed)
-    if plan.deadly:
-        producer.publish(plan.deadly, DEADLY, 0)
-    moved = started = monotonic()
-    kills_left = plan.producers_killed
-    while monotonic() - started < plan.longest and monotonic() - moved < plan.patience:
-        if site.look():
-            moved = monotonic()
-        producer.look()
-        struck = _struck(plan, site)
-        waiting = producer.asked - len(site.ended)
-        if producer.idle and (producer.asked < plan.tasks or not struck) and waiting < plan.ahead:
-            producer.publish(BITE, HEALTHY, plan.seconds)
-            if kills_left:
-                kills_left -= 1
-                sleep(0.02)
-                producer.kill()
-        elif producer.idle and struck and producer.asked >= plan.tasks and site.empty():
-            return
-        sleep(0.005)
+def close(site: Site, seconds: float, unexpected: list[str]) -> Report:
+    """Stop the workers and add the ledger up; what is unexpected already is added to the rest."""
+    hanging = [worker.pid for worker in site.workers if not worker.stop()]
+    unexpected = unexpected + [f"worker {pid} did not stop" for pid in hanging]
+    producers = {producer.pid for producer in site.producers}
+    outliving = set(site.survivors)
+    if not hanging:
+        outliving.update(set(site.processes_left()) - producers)
+    report = check(site.records, site.evidence(), seconds)
+    report.unexpected += unexpected
+    report.unexpected += [f"process {pid} outlived its worker" for pid in sorted(outliving)]
+    return report
 
 
-def _struck(plan: Plan, site: Site) -> bool:
-    return all(killer.done for killer in site.killers) and not _missing(plan, site)
+class Work:
+    """A run in progress: tasks are published and done until all faults have struck."""
 
+    def __init__(self, plan: Plan, site: Site) -> None:
+        self._plan = plan
+        self._site = site
+        self._random = Random(plan.seed)
+        self._wanted = plan.tasks + plan.deadly
+        self._producers_to_kill = plan.producers_killed
+        self._producer = Producer(site)
+        if plan.backlog:
+            self._publish(plan.tasks, HEALTHY)
+            eventually(self._published)
+        options = [word for point in plan.at for word in ("--at", point)]
+        options += [] if plan.sweep else ["--no-sweep"]
+        Worker(site, options, ["-c", str(plan.concurrency), *plan.options])
+        if plan.kill:
+            Killer(site, plan.kill, plan.seed)
+        if plan.deadly:
+            self._publish(plan.deadly, DEADLY)
+        self._started = self._moved = monotonic()
 
-def _missing(plan: Plan, site: Site) -> list[str]:
-    return [point for point in plan.at if not site.struck(point.partition(":")[0])]
+    def over(self) -> bool:
+        """Look after everything; return whether all is done, or nothing moves any more."""
+        published = self._published()
+        if self._site.look():
+            self._moved = monotonic()
+        done = self._site.tried >= self._wanted and not self.to_come()
+        if published and done and self._site.empty():
+            return True
+        waiting = self._site.tried - len(self._site.ended)
+        if published and not done and not self._plan.backlog and waiting < self._plan.ahead:
+            missing = self._wanted - self._site.tried
+            self._publish(min(BITE, missing) if missing > 0 else BITE, HEALTHY)
+        now = monotonic()
+        return now - self._moved > self._plan.patience or now - self._started > self._plan.longest
 
+    def to_come(self) -> list[str]:
+        """Return the faults that have not struck yet."""
+        points = [point for point in self._plan.at if not self._site.struck(point.partition(":")[0])]
+        kills = [f"the kills by timer, {len(k.victims)} left" for k in self._site.killers if k.victims]
+        return points + kills
 
-def _producers(site: Site) -> set[int]:
-    return {producer.pid for producer in site.producers}
+    def _published(self) -> bool:
+        self._producer.look()
+        return self._producer.idle
+
+    def _publish(self, count: int, name: str) -> None:
+        seconds = self._plan.deadly_seconds if name == DEADLY else self._plan.seconds
+        kill_after = None
+        if self._producers_to_kill and name == HEALTHY:
+            self._producers_to_kill -= 1
+            kill_after = self._random.randrange(count)
+        self._producer.publish(count, name, seconds, kill_after)
 
 
 @click.command(help=__doc__)
 @click.option("--tasks", default=2000, show_default=True)
 @click.option("--seconds", default=0.001, show_default=True, help="How long a task takes.")
 @click.option("--ahead", default=1000, show_default=True, help="Tasks that are kept waiting.")
+@click.option("--backlog", is_flag=True, help="Publish everything first.")
 @click.option("--at", multiple=True, metavar="POINT:N", help=f"Points: {', '.join(POINTS)}.")
 @click.option("--kill", multiple=True, type=click.Choice(["parent", "template", "child"]))
 @click.option("--deadly", default=0, help="Tasks that kill their worker.")
+@click.option("--deadly-seconds", default=0.0, help="How long these wait before they do.")
 @click.option("--producers-killed", default=0)
 @click.option("--seed", default=0)
 @click.option("--concurrency", "-c", default=2, show_default=True)

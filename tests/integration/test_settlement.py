@@ -301,6 +301,7 @@ class TestBeforeItRuns:
         message = Message(id=f"odd-{words}-{policy}", task=name, **{**good, **changes})
         app.broker.publish([Publish(queue="celery", message=message)])
         letter = eventually(lambda: letter_of(app.AsyncResult(message.id)))
+        assert letter is not None
         assert words in letter.reason
         assert letter.message == message
 
@@ -308,7 +309,8 @@ class TestBeforeItRuns:
         result = app.send_task("nobody.knows")
         worker.wait_for(rf"nobody\.knows\[{result.id}\] is not known here")
         # Back with delay, uncounted, and visible; then, after task_unknown_ttl, dead-lettered.
-        assert queue() == QueueSize(delayed=1, unknown={"nobody.knows": 1})
+        parked = QueueSize(delayed=1, unknown={"nobody.knows": 1})
+        assert eventually(lambda: queue() == parked)
         error = failure_of(result)
         assert type(error).__name__ == "NotRegistered"
         letter = letter_of(result)
@@ -345,5 +347,3 @@ class TestWorkerStopsBeforeTheRunEnded:
                 [back] = consumer.claim(1, 1000)
             assert (back.losses, back.suspect) == (0, False)
         app.broker.purge("mine")
-
-

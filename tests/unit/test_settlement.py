@@ -84,9 +84,7 @@ def test_counted_losses_end_at_the_delivery_limit(
     assert settle(Ending.TIMED_OUT, options(acks_on_timeout=False), losses, limit) == decision
 
 
-@pytest.mark.parametrize(
-    "ending", [e for e in Ending if e not in (Ending.LOST, Ending.TIMED_OUT)]
-)
+@pytest.mark.parametrize("ending", [e for e in Ending if e not in (Ending.LOST, Ending.TIMED_OUT)])
 def test_endings_that_count_nothing_know_no_limit(ending: Ending) -> None:
     assert settle(ending, options(), 100, LIMIT) == TABLE[ending][1]
 

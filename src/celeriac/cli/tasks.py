@@ -9,7 +9,7 @@ from celeriac.exceptions import CeleriacError, DecodeError, RemoteTraceback
 from celeriac.wire import json
 
 
-class Json(click.ParamType):
+class Json(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
     """A JSON value of one type on the command line."""
 
     def __init__(self, kind: type, example: str) -> None:

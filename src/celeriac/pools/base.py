@@ -68,7 +68,13 @@ class Lost(Struct, frozen=True):
     """The hard limit in seconds, if passing it was the reason."""
 
 
-Report = Started | Stored | Finished | Lost
+class Unrun(Struct, frozen=True):
+    """A job that lost its slot through no fault of its own, after the pool was told to drain."""
+
+    number: int
+
+
+Report = Started | Stored | Finished | Lost | Unrun
 
 
 class ExecutorPool(ABC):

@@ -31,6 +31,7 @@ from celeriac.pools.base import (
     Report,
     Started,
     Stored,
+    Unrun,
 )
 from celeriac.pools.manifest import Manifest
 from celeriac.pools.nursery import Kin, Nursery
@@ -74,6 +75,7 @@ class ProcessPool(ExecutorPool):
         # Guards the job socket's count of packets; see _audit.
         self._sending = threading.Lock()
         self._backlog: deque[Job] = deque()
+        self._unrun: deque[int] = deque()
         self._sent = 0
         self._taken_by_dead = 0
         self._audit_at: float | None = None
@@ -137,6 +139,11 @@ class ProcessPool(ExecutorPool):
 
     def _send_again(self, jobs: Sequence[Job]) -> None:
         """Put jobs back into the socket, those that do not fit into the backlog. Under the lock."""
+        if self._draining:
+            # The socket is shut: nobody will take them from there any more.
+            self._unrun.extend(job.number for job in jobs)
+            self.wake()
+            return
         self._backlog.extendleft(reversed(jobs))
         while self._backlog:
             job = self._backlog[0]
@@ -164,6 +171,9 @@ class ProcessPool(ExecutorPool):
         if self._backlog:
             with self._sending:
                 self._send_again(())
+        while self._unrun:
+            if self._forget(number := self._unrun.popleft()) is not None:
+                news.append(Unrun(number))
         return news
 
     def wake(self) -> None:

@@ -160,8 +160,10 @@ class Completer(Service):
             item = self._item(flight, settlement)
             item.begins = True
             self._items.append(item)
-        else:
+        elif isinstance(report, Lost):
             self._mourn(flight, report)
+        else:
+            self._conclude(flight, Outcome(ending=Ending.STOPPED))
 
     def _item(
         self, flight: Flight, settlement: Settlement | None, puts: tuple[Put, ...] = ()

@@ -150,7 +150,13 @@ class Dispatcher:
         return Deferred(delivery.receipt, now + pause, unknown=True)
 
     def _undecodable(self, delivery: Delivery, error: Exception) -> Refused:
-        log.error("message %s cannot be read and is dead-lettered: %s", delivery.receipt, error)
+        name = delivery.message.id or delivery.receipt
+        log.error(
+            "message %s of queue %s cannot be read and is dead-lettered: %s",
+            name,
+            delivery.queue,
+            error,
+        )
         return Refused(
             _dead(delivery, str(error), ()), "task_rejected", {"message": None, "exc": str(error)}
         )

@@ -1,0 +1,156 @@
+"""The checker finds what is wrong with a ledger: each test writes a small one in which something is."""
+
+from pathlib import Path
+
+import pytest
+
+from celeriac.wire.result import ResultDocument
+from tests.fixtures.ledger import (
+    SIZE,
+    Acknowledged,
+    Begun,
+    Book,
+    Ended,
+    Fault,
+    Gone,
+    Held,
+    Reader,
+    Record,
+    Tried,
+)
+from tests.fixtures.ledger_report import Evidence, Report, check
+from tests.fixtures.ledger_tasks import DEADLY, HEALTHY
+
+PARENT, CHILD, OTHER = 10, 11, 12
+
+
+def published(name: str = HEALTHY) -> list[Record]:
+    return [Tried(1, name), Acknowledged(1, "id-1")]
+
+
+def ran(pid: int = CHILD, attempt: int = 1, at: float = 1.0, parent: int = PARENT) -> list[Record]:
+    return [Begun(1, "id-1", pid, attempt, parent, at), Ended(1, pid, attempt, at + 0.1)]
+
+
+def evidence(
+    status: str = "SUCCESS", pid: int = CHILD, attempt: int = 1, dead: bool = False, left: bool = False
+) -> Evidence:
+    value = {"number": 1, "pid": pid, "attempt": attempt} if status == "SUCCESS" else None
+    documents = {"id-1": ResultDocument(status=status, result=value)} if status else {}
+    some = frozenset({"id-1"})
+    return Evidence(documents, some if dead else frozenset(), some if left else frozenset())
+
+
+def child_killed(pid: int = CHILD) -> Fault:
+    return Fault("child", "by hand", pid, 1.05)
+
+
+def parent_killed() -> list[Record]:
+    return [Fault("parent", "by hand", PARENT, 1.05), Gone(PARENT, -9, False)]
+
+
+def wrong(records: list[Record], found: Evidence) -> Report:
+    report = check(records, found)
+    assert not report.passed
+    assert "NO" in str(report)
+    return report
+
+
+def test_a_task_that_was_run_and_told_is_fine() -> None:
+    report = check(published() + ran(), evidence())
+    assert report.passed
+    assert (report.attempted, report.acknowledged, report.ok, report.repeated) == (1, 1, 1, 0)
+
+
+def test_an_acknowledged_task_without_a_result_is_lost() -> None:
+    assert wrong(published(), evidence("")).lost == [1]
+    assert wrong(published() + ran(), evidence("")).lost == [1]
+    assert wrong(published(), evidence("STARTED")).lost == [1]
+
+
+def test_a_task_that_nobody_acknowledged_may_be_missing_but_not_vanish_after_it_began() -> None:
+    assert check([Tried(1, HEALTHY)], evidence("")).passed
+    assert wrong([Tried(1, HEALTHY), ran()[0]], evidence("")).lost == [1]
+    report = check([Tried(1, HEALTHY), *ran()], evidence())
+    assert report.passed
+    assert report.recovered == 1
+
+
+def test_a_run_of_what_nobody_attempted_is_unexpected() -> None:
+    assert "never attempted" in wrong(ran(), evidence()).unexpected[0]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        evidence("FAILURE"),
+        evidence(dead=True),
+        evidence(left=True),
+        evidence(pid=OTHER),
+        evidence(attempt=2),
+    ],
+)
+def test_a_wrong_end_is_unexpected(found: Evidence) -> None:
+    assert wrong(published() + ran(), found).unexpected
+
+
+def test_a_repetition_without_a_fault_is_unexpected() -> None:
+    runs = ran() + ran(OTHER, at=2.0)
+    assert "no fault" in wrong(published() + runs, evidence()).unexpected[0]
+    assert "no fault" in wrong([*published(), child_killed(99), *runs], evidence()).unexpected[0]
+
+
+def test_a_killed_child_explains_one_repetition_of_its_last_run() -> None:
+    again = ran(OTHER, at=2.0)
+    report = check([*published(), *ran(), child_killed(), *again], evidence())
+    assert report.passed
+    assert (report.repeated, report.in_flight) == (1, [1])
+    assert report.recovery == pytest.approx(2.1 - 1.05)
+    later = [Begun(2, "id-2", CHILD, 2, PARENT, 1.04)]
+    assert wrong([*published(), *ran(), *later, child_killed(), *again], evidence()).unexpected
+
+
+def test_a_killed_parent_explains_repetitions_of_what_was_still_under_its_lease() -> None:
+    again = ran(OTHER, at=2.0, parent=20)
+    records = [*published(), *ran(), *parent_killed(), *again]
+    assert "no fault" in wrong(records, evidence()).unexpected[0]
+    report = check([*records, Held(PARENT, "id-1")], evidence())
+    assert report.passed
+    assert (report.repeated, report.in_flight) == (1, [1])
+
+
+def test_a_killed_template_explains_no_repetition() -> None:
+    fault = Fault("template", "by hand", 13, 1.05)
+    records = [*published(), *ran(), fault, *ran(OTHER, at=2.0)]
+    assert "no fault" in wrong(records, evidence()).unexpected[0]
+
+
+def test_a_slow_recovery_does_not_pass() -> None:
+    records = [*published(), *ran(), child_killed(), *ran(OTHER, at=32.0)]
+    assert wrong(records, evidence()).recovery > 30
+
+
+def test_a_worker_that_ends_unasked_is_unexpected() -> None:
+    good = published() + ran()
+    assert check([*good, Gone(PARENT, 0, True)], evidence()).passed
+    for gone in (Gone(PARENT, 0, False), Gone(PARENT, 1, True), Gone(PARENT, -9, False)):
+        assert wrong([*good, gone], evidence()).unexpected
+
+
+def test_a_deadly_task_must_be_dead_lettered() -> None:
+    records = [*published(DEADLY), *ran()]
+    report = check(records, evidence("FAILURE", dead=True))
+    assert report.passed
+    assert report.buried == 1
+    assert wrong(records, evidence("FAILURE")).unexpected
+    assert wrong(records, evidence("SUCCESS")).unexpected
+
+
+def test_records_are_of_one_size_that_divides_a_page(tmp_path: Path) -> None:
+    assert 4096 % SIZE == 0
+    records = published() + ran() + parent_killed() + [Held(PARENT, "i" * 36)]
+    book = Book(str(tmp_path))
+    book.write(*records)
+    book.close()
+    assert Path(book.path).stat().st_size == SIZE * len(records)
+    assert list(Reader(str(tmp_path)).news()) == records

@@ -1,0 +1,46 @@
+"""A worker whose parent stands still past its leases: others take over, and it comes too late."""
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.ledger import close
+from tests.fixtures.ledger import Begun
+from tests.fixtures.ledger_site import Producer, Site, Worker, kill
+from tests.fixtures.ledger_tasks import HEALTHY
+from tests.fixtures.waiting import eventually
+
+DROPPED = re.compile(r"\[([-0-9a-f]{36})\]: its lease was lost, its outcome is dropped")
+
+
+@pytest.mark.parametrize("point", ["parent.commit.before", "parent.claim.after"])
+def test_the_late_commit_of_a_stopped_parent_is_refused(point: str, home: Path) -> None:
+    with Site(home / "ledger") as site:
+        producer = Producer(site)
+        producer.publish(300, HEALTHY, 0.002)
+        stopped = Worker(site, ["--at", f"{point}:5:stop"], ["-n", "stopped@here"])
+        eventually(lambda: site.look() and site.struck(point))
+        site.hold(stopped.pid)
+        other = Worker(site, [], ["-n", "other@here"])
+        eventually(lambda: (producer.look(), site.look()) and producer.idle and site.empty(), 20)
+        before = site.evidence().documents
+        kill(stopped.pid, signal.SIGCONT)
+        if point == "parent.commit.before":
+            dropped = set(eventually(lambda: DROPPED.findall(site.log.read_text())))
+            ran_by = {
+                run.task_id for run in site.records if isinstance(run, Begun) and run.parent == stopped.pid
+            }
+            assert dropped <= ran_by
+            assert {before[task_id].worker for task_id in dropped} == {"other@here"}
+        # The resumed one is as good as new: it does all that comes now.
+        other.stop()
+        producer.publish(100, HEALTHY, 0)
+        eventually(lambda: (producer.look(), site.look()) and producer.idle and site.empty(), 20)
+        after = site.evidence().documents
+        assert {task_id: after[task_id] for task_id in before} == before
+        fresh = [document.worker for task_id, document in after.items() if task_id not in before]
+        assert fresh == ["stopped@here"] * 100
+        report = close(site, 0, [])
+        assert report.passed, f"\n{report}"

@@ -1,0 +1,243 @@
+"""signals.py: who hears a signal, in what order, and what becomes of errors (SIG-01 to SIG-08)."""
+
+import gc
+import logging
+import sys
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+
+from celeriac import signals
+from celeriac.signals import Signal
+
+REFERENCE = {
+    "before_task_publish", "after_task_publish", "task_received", "task_prerun", "task_postrun",
+    "task_success", "task_retry", "task_failure", "task_internal_error", "task_revoked",
+    "task_rejected", "task_unknown", "celeryd_init", "celeryd_after_setup", "import_modules",
+    "worker_init", "worker_process_init", "worker_process_shutdown", "worker_ready",
+    "worker_shutdown", "worker_shutting_down", "worker_before_create_process",
+}  # fmt: skip
+
+
+class Ears:
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[dict[str, Any]] = []
+
+    def listen(self, **arguments: Any) -> str:
+        self.heard.append(arguments)
+        return "heard"
+
+    def __call__(self, **arguments: Any) -> str:
+        return self.listen(**arguments)
+
+
+@pytest.fixture
+def bell() -> Signal:
+    return Signal("bell")
+
+
+def test_a_receiver_hears_signal_sender_and_arguments(bell: Signal) -> None:
+    ears = Ears()
+    bell.connect(ears.listen)
+    answers = bell.send("church", hour=3)
+    assert ears.heard == [{"signal": bell, "sender": "church", "hour": 3}]
+    assert answers == [(ears.listen, "heard")]
+
+
+def test_connect_is_a_decorator_with_and_without_arguments(bell: Signal) -> None:
+    heard = []
+
+    @bell.connect
+    def anybody(sender: str, **_: Any) -> None:
+        heard.append(("anybody", sender))
+
+    @bell.connect(sender="church")
+    def church_only(sender: str, **_: Any) -> None:
+        heard.append(("church only", sender))
+
+    bell.send("church")
+    bell.send("school")
+    assert heard == [("anybody", "church"), ("church only", "church"), ("anybody", "school")]
+    assert callable(anybody)
+    assert callable(church_only)
+
+
+def test_receivers_are_called_in_the_order_in_which_they_came(bell: Signal) -> None:
+    heard: list[int] = []
+    receivers = [lambda number=number, **_: heard.append(number) for number in range(5)]
+    for receiver in receivers:
+        bell.connect(receiver)
+    bell.send(None)
+    assert heard == [0, 1, 2, 3, 4]
+
+
+def test_a_sender_is_compared_by_identity_or_equality(bell: Signal) -> None:
+    ears = Ears()
+    bell.connect(ears.listen, sender="worker-1@host")
+    bell.send("".join(["worker-1", "@host"]))
+    assert len(ears.heard) == 1
+
+
+def test_weak_receivers_vanish(bell: Signal) -> None:
+    ears, kept = Ears(), Ears()
+    bell.connect(ears.listen)
+    bell.connect(kept.listen)
+    del ears
+    gc.collect()
+    assert len(bell.send(None)) == 1
+    bell.connect(Ears(), weak=False)
+    assert len(bell.receivers) == 2, "the dead one is cleared away"
+
+
+def test_strong_receivers_stay(bell: Signal) -> None:
+    heard: list[str] = []
+    bell.connect(lambda sender, **_: heard.append(sender), weak=False)
+    gc.collect()
+    bell.send("church")
+    assert heard == ["church"]
+
+
+def test_a_receiver_is_registered_once_for_a_sender(bell: Signal) -> None:
+    ears = Ears()
+    bell.connect(ears.listen)
+    bell.connect(ears.listen)
+    bell.connect(ears.listen, sender="church")
+    bell.send("church")
+    assert len(ears.heard) == 2
+
+
+def test_a_dispatch_uid_is_registered_once(bell: Signal) -> None:
+    first, second = Ears(), Ears()
+    for ears in (first, second):
+        bell.connect(ears.listen, dispatch_uid="the one")
+        bell.connect(ears.listen, dispatch_uid="the one", sender="".join(["chur", "ch"]))
+    bell.send("church")
+    assert (len(first.heard), len(second.heard)) == (2, 0)
+
+
+def test_disconnect_says_whether_it_was_there(bell: Signal) -> None:
+    ears = Ears()
+    bell.connect(ears.listen)
+    assert not bell.disconnect(ears.listen, sender="church")
+    assert bell.disconnect(ears.listen)
+    assert not bell.disconnect(ears.listen)
+    assert bell.send(None) == []
+    assert not bell.receivers
+
+
+def test_disconnect_by_dispatch_uid(bell: Signal) -> None:
+    ears = Ears()
+    bell.connect(ears.listen, dispatch_uid=7)
+    assert not bell.disconnect(dispatch_uid=8)
+    assert bell.disconnect(dispatch_uid=7)
+
+
+def test_an_error_is_logged_and_keeps_nobody_else_from_hearing(
+    bell: Signal, caplog: pytest.LogCaptureFixture
+) -> None:
+    ears = Ears()
+    error = ValueError("deaf")
+
+    def deaf(**_: Any) -> None:
+        raise error
+
+    bell.connect(deaf)
+    bell.connect(ears.listen)
+    with caplog.at_level(logging.ERROR, "celeriac.signals"):
+        answers = bell.send("church")
+    assert answers == [(deaf, error), (ears.listen, "heard")]
+    (record,) = caplog.records
+    assert "signal bell failed" in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+def test_import_modules_passes_errors_on() -> None:
+    def broken(**_: Any) -> None:
+        raise ValueError("no")
+
+    signals.import_modules.connect(broken)
+    try:
+        with pytest.raises(ValueError, match="no"):
+            signals.import_modules.send(None)
+    finally:
+        signals.import_modules.disconnect(broken)
+
+
+def test_a_receiver_may_disconnect_itself_while_it_hears(bell: Signal) -> None:
+    heard: list[str] = []
+
+    def once(**_: Any) -> None:
+        heard.append("once")
+        bell.disconnect(once)
+
+    def always(**_: Any) -> None:
+        heard.append("always")
+
+    bell.connect(once)
+    bell.connect(always)
+    bell.send(None)
+    bell.send(None)
+    assert heard == ["once", "always", "always"]
+
+
+def _takes_hour(hour: int = 0) -> None: ...
+
+
+class _Method:
+    def takes_nothing(self) -> None: ...
+
+    def takes_all(self, **_: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "receiver", [_takes_hour, lambda sender: None, _Method().takes_nothing], ids=repr
+)
+def test_a_receiver_must_take_any_keyword(bell: Signal, receiver: Any) -> None:
+    with pytest.raises(ValueError, match=r"of signal bell must take any keyword .*\*\*kwargs"):
+        bell.connect(receiver)
+    assert not bell.receivers
+
+
+@pytest.mark.parametrize(
+    "receiver", [Ears(), Ears().listen, partial(Ears().listen, x=1), dict, _Method().takes_all]
+)
+def test_any_callable_that_takes_all_keywords_may_listen(bell: Signal, receiver: Any) -> None:
+    bell.connect(receiver, weak=False)
+    (answer,) = bell.send(None)
+    assert not isinstance(answer[1], Exception)
+
+
+def test_no_registration_is_lost_among_threads(bell: Signal) -> None:
+    ears = [Ears() for _ in range(400)]
+    gate = threading.Barrier(4)
+    # So that threads change places within a registration, too.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def connect(some: list[Ears]) -> None:
+        gate.wait()
+        for one in some:
+            bell.connect(one)
+
+    threads = [threading.Thread(target=connect, args=(ears[n::4],)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert len(bell.send(None)) == 400
+
+
+def test_a_signal_says_its_name_and_how_many_listen(bell: Signal) -> None:
+    assert repr(bell) == "<Signal bell: 0 receivers>"
+
+
+def test_the_catalogue_has_celerys_names() -> None:
+    assert signals.CATALOGUE.keys() >= REFERENCE
+    assert all(signal.name == name for name, signal in signals.CATALOGUE.items())
+    assert all(getattr(signals, name) is signal for name, signal in signals.CATALOGUE.items())
