@@ -41,6 +41,7 @@ from celeriac.task import Task as BaseTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
+AnyTask = TypeVar("AnyTask", bound=BaseTask[Any, Any])
 Part = TypeVar("Part")
 
 UPWARD = {
@@ -187,7 +188,7 @@ class Celery:
                 )
         return known
 
-    def register_task(self, task: BaseTask[P, R] | type[BaseTask[P, R]]) -> BaseTask[P, R]:
+    def register_task(self, task: AnyTask | type[AnyTask]) -> AnyTask:
         """Register a class-based task, class or instance (APP-17). It replaces one of its name."""
         instance = task() if isinstance(task, type) else task
         if not instance.name:

@@ -227,4 +227,3 @@ class DuplicateTaskNameWarning(CeleriacWarning):
 
 class NoWorkerSeenWarning(CeleriacWarning):
     """A task was sent to an embedded file in which no worker has been seen within a minute."""
-

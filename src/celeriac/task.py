@@ -395,12 +395,13 @@ def make_task(
     fun: Callable[..., Any], base: type[Task[Any, Any]], *, name: str, bind: bool, **options: Any
 ) -> Task[Any, Any]:
     """Return a task that runs ``fun``, with these attributes in place of those of ``base``."""
+    run = fun if bind else staticmethod(fun)
     namespace: dict[str, Any] = {
         "name": name,
-        "run": fun if bind else staticmethod(fun),
+        "run": run,
         "__doc__": fun.__doc__,
         "__module__": fun.__module__,
-        "__wrapped__": fun,
+        "__wrapped__": run,
         **options,
     }
     kind = type(getattr(fun, "__name__", "Task"), (base,), namespace)

@@ -157,7 +157,8 @@ def _striker(point: Point, home: str) -> Callable[[], None]:
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return
-        Book(home).write(Fault(point.role, point.name, os.getpid(), monotonic()))
+        stopped = point.signal == signal.SIGSTOP
+        Book(home).write(Fault(point.role, point.name, os.getpid(), monotonic(), stopped))
         os.kill(os.getpid(), point.signal)
 
     return strike

@@ -119,6 +119,16 @@ def test_a_killed_parent_explains_repetitions_of_what_was_still_under_its_lease(
     assert (report.repeated, report.in_flight) == (1, [1])
 
 
+def test_a_stopped_parent_explains_that_it_runs_late_what_it_held() -> None:
+    runs = ran(parent=20) + ran(OTHER, at=2.0)
+    held = Held(PARENT, "id-1")
+    stopped = Fault("parent", "by hand", PARENT, 0.9, stopped=True)
+    assert check([*published(), *runs, held, stopped], evidence()).passed
+    killed = Fault("parent", "by hand", PARENT, 0.9)
+    assert wrong([*published(), *runs, held, killed], evidence()).unexpected
+    assert wrong([*published(), *runs, stopped], evidence()).unexpected
+
+
 def test_a_killed_template_explains_no_repetition() -> None:
     fault = Fault("template", "by hand", 13, 1.05)
     records = [*published(), *ran(), fault, *ran(OTHER, at=2.0)]

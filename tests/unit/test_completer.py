@@ -216,19 +216,7 @@ class TestResultRefusedByTheStore:
         assert len(bench.flights) == 0
         return document
 
-    @pytest.mark.parametrize(
-        "policy",
-        [
-            pytest.param(
-                EARLY,
-                marks=pytest.mark.xfail(
-                    reason="documents of acknowledged runs are stored without asking the store"
-                ),
-            ),
-            LATE,
-        ],
-        ids=["early", "late"],
-    )
+    @both
     def test_failure_without_the_value(self, bench: Bench, policy: dict[str, Any]) -> None:
         document = self.refuse(bench, policy)
         assert document["status"] == "FAILURE"
@@ -256,7 +244,6 @@ class TestResultRefusedByTheStore:
         assert (large["status"], small["status"]) == ("FAILURE", "SUCCESS")
 
     @pytest.mark.timeout(10)
-    @pytest.mark.xfail(reason="the failure repeats the arguments, and is refused without end")
     def test_a_call_too_large_for_the_store_is_left_out_of_the_failure(self, bench: Bench) -> None:
         bench.store.max_bytes = 1000
         bench.claim(message("one", body=b'[["' + b"x" * 2000 + b'"], {}, {}]'))
@@ -269,7 +256,6 @@ class TestResultRefusedByTheStore:
         assert document is not None
         assert document["status"] == "FAILURE"
 
-    @pytest.mark.xfail(reason="a refused document without a run ends the worker")
     def test_a_refusal_whose_document_is_too_large_is_settled_without_it(
         self, bench: Bench
     ) -> None:
@@ -287,8 +273,6 @@ class TestResultRefusedByTheStore:
     def test_a_state_that_is_too_large_is_left_out_and_the_run_goes_on(
         self, bench: Bench, policy: dict[str, Any]
     ) -> None:
-        if policy is EARLY:
-            pytest.xfail("documents of acknowledged runs are stored without asking the store")
         bench.store.max_bytes = 1000
         bench.claim(**policy)
         bench.report(Stored(1, Put(KEY, b"x" * 2000, None, "PROGRESS")))
@@ -347,7 +331,6 @@ class TestStoreAway:
         assert pauses[-1] > 4 * pauses[0]
 
     @both
-    @pytest.mark.xfail(reason="published again with each attempt to store")
     def test_follow_ups_are_sent_once(self, apart: Bench, policy: dict[str, Any]) -> None:
         apart.claim(**policy)
         apart.store.away = True

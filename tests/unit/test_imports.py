@@ -8,17 +8,14 @@ from pathlib import Path
 import pytest
 
 from celeriac import imports
+from tests.fixtures.packages import standing_in
 
 
 @pytest.fixture
-def shed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Stand in an empty folder; whatever is imported from there is forgotten afterwards."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
-    known = set(sys.modules)
-    yield tmp_path
-    for name in sys.modules.keys() - known:
-        del sys.modules[name]
+def shed(home: Path) -> Iterator[Path]:
+    """Stand in an empty folder."""
+    with standing_in(home):
+        yield home
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """Names of the signals that have receivers."""
     threads: tuple[str, ...] = ()
     """Threads that importing the app started; children will not have them."""
+    sockets: int = 0
+    """Sockets that importing the app opened; children would share them."""
 
 
 class AppFailed(Struct, frozen=True, kw_only=True):

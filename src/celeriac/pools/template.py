@@ -148,7 +148,13 @@ class Template:
         packets.send(self._control, _encode(Exited(pid, status)))
 
 
-def build_manifest(app: Celery, threads: tuple[str, ...]) -> Manifest:
+def open_sockets() -> int:
+    """Return how many sockets this process holds."""
+    links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+    return sum(os.path.islink(link) and "socket:" in os.readlink(link) for link in links)
+
+
+def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manifest:
     """Return what the parent must know of the app."""
     return Manifest(
         app=app.main,
@@ -158,6 +164,7 @@ def build_manifest(app: Celery, threads: tuple[str, ...]) -> Manifest:
         tasks=tuple(task_options(app, name) for name in sorted(app.tasks)),
         receivers=frozenset(name for name, s in signals.CATALOGUE.items() if s.receivers),
         threads=threads,
+        sockets=sockets,
     )
 
 
@@ -240,10 +247,11 @@ def run(descriptors: list[int]) -> None:
     if packet is None:
         return
     config = msgspec.msgpack.decode(packet[0], type=TemplateConfig)
+    before = open_sockets()
     try:
         app = load_app(config)
         threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
-        manifest = build_manifest(app, threads)
+        manifest = build_manifest(app, threads, open_sockets() - before)
     except Exception as error:  # noqa: BLE001 - the user's module may raise anything
         packets.send(control, _encode_hello(_app_failed(config.spec, error)))
         return

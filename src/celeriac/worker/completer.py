@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic, sleep
 
+import msgspec
 from msgspec import Struct
 
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Broker, Consumer
-from celeriac.completion import Completion, Put, Settlement, Verdict
+from celeriac.completion import Completion, Put, Settlement, Verdict, refused
 from celeriac.exceptions import CeleriacError, OperationalError, StorageCorrupt
 from celeriac.message import Publish
 from celeriac.outcome import Ending, Outcome
@@ -259,14 +260,28 @@ class Completer(Service):
         begins = [i for i in batch if i.begins and i.flight is not None and i.flight.task.acks_late]
         if begins:
             self._consumer.start([i.completion.receipt for i in begins if i.completion])
-        loose = [item for item in batch if item.completion is None]
-        if publishes := [publish for item in loose for publish in item.publishes]:
-            self._broker.publish(publishes)
-        if self._store is not None and (puts := [put for item in loose for put in item.puts]):
-            self._store.put(puts)
+        refusals = [self._refusal(i.puts) if i.completion is None else None for i in batch]
+        pairs = zip(batch, refusals, strict=True)
+        self._make_loose_true([i for i, refusal in pairs if i.completion is None and not refusal])
         completions = [item.completion for item in batch if item.completion is not None]
         verdicts = iter(self._consumer.commit(completions, self._store))
-        return [None if item.completion is None else next(verdicts) for item in batch]
+        pairs = zip(batch, refusals, strict=True)
+        return [next(verdicts) if item.completion else refusal for item, refusal in pairs]
+
+    def _make_loose_true(self, items: list[Item]) -> None:
+        """Publish and store what follows from runs whose message was acknowledged before."""
+        if publishes := [publish for item in items for publish in item.publishes]:
+            self._broker.publish(publishes)
+        for item in items:
+            # Sent once, however often the store must be asked.
+            item.publishes = ()
+        if self._store is not None and (puts := [put for item in items for put in item.puts]):
+            self._store.put(puts)
+
+    def _refusal(self, puts: tuple[Put, ...]) -> Verdict | None:
+        """Return a refusal if the store will never take one of these documents."""
+        errors = (self._store.refusal(put) for put in puts) if self._store is not None else ()
+        return next((refused(error) for error in errors if error is not None), None)
 
     def _postpone(self, error: OperationalError) -> None:
         if self._failures == 0:
@@ -295,14 +310,24 @@ class Completer(Service):
             log.warning("task %s: its lease was lost, its outcome is dropped", flight.label)
 
     def _without_value(self, item: Item, error: str) -> Item:
-        """Turn a result that the store will never take into a failure that it can."""
+        """Turn a result that the store will never take into a failure that it can.
+
+        A document that is no result (a state, the end of a message that never ran) is left out.
+        """
         flight, outcome = item.flight, item.outcome
-        assert flight is not None, "only runs have documents of their own"
-        log.error("task %s: %s", flight.label, error)
-        message = flight.delivery.message
-        put = self._documents.failure(message, CeleriacError(error), flight.delivery.queue)
-        if outcome is None:
-            return self._item(flight, Settlement.KEEP)
+        log.error("task %s: %s", flight.label if flight else "that did not run", error)
+        if flight is None or outcome is None:
+            completion = item.completion and msgspec.structs.replace(item.completion, puts=())
+            return Item(completion, flight, outcome)
         failed = Outcome(ending=Ending.FAILED, reason=error, runtime=outcome.runtime)
         decision = settle(Ending.FAILED, flight.task, flight.delivery.losses, self._limit)
-        return self._final(flight, failed, decision, (put,))
+        return self._final(flight, failed, decision, self._failure_that_fits(flight, error))
+
+    def _failure_that_fits(self, flight: Flight, error: str) -> tuple[Put, ...]:
+        """Return a failure in place of a result, without the call if that is what is too large."""
+        message, queue = flight.delivery.message, flight.delivery.queue
+        for bare in (False, True):
+            put = self._documents.failure(message, CeleriacError(error), queue, bare=bare)
+            if self._refusal((put,)) is None:
+                return (put,)
+        return ()

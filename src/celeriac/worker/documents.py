@@ -25,11 +25,21 @@ class Documents:
         return Put(task_key(message.id), document, self.ttl, state)
 
     def failure(
-        self, message: Message, error: BaseException, queue: str, state: str = states.FAILURE
+        self,
+        message: Message,
+        error: BaseException,
+        queue: str,
+        state: str = states.FAILURE,
+        *,
+        bare: bool = False,
     ) -> Put:
-        """Return the document of a run that ended with this exception, without its own words."""
+        """Return the document of a run that ended with this exception, without its own words.
+
+        ``bare`` leaves out what ``result_extended`` asks for, the arguments among it.
+        """
+        extended = self._extended and not bare
         headers = _headers(message)
-        args, kwargs = _arguments(message) if self._extended else (None, None)
+        args, kwargs = _arguments(message) if extended else (None, None)
         document = wire_result.ResultDocument(
             status=state,
             result=wire_result.exception_document(error),
@@ -45,7 +55,7 @@ class Documents:
             retries=headers.retries if headers else 0,
             queue=queue,
         )
-        return self.put(message, wire_result.encode(document, self._extended), state)
+        return self.put(message, wire_result.encode(document, extended), state)
 
 
 def _headers(message: Message) -> wire_task.Headers | None:

@@ -33,6 +33,7 @@ class Leases(Service):
         store: ResultStore | None,
         pool: ExecutorPool,
         flights: Flights,
+        freed: Callable[[], None],
         on_failure: Callable[[Service], None],
     ) -> None:
         super().__init__(on_failure)
@@ -40,6 +41,7 @@ class Leases(Service):
         self._store = store
         self._pool = pool
         self._flights = flights
+        self._freed = freed
         self._asked = threading.Event()
         self._ailing = False
         self.beat = monotonic()
@@ -66,7 +68,8 @@ class Leases(Service):
     def renew(self) -> None:
         """Extend our leases; end the runs whose lease is lost, for somebody else has their message."""
         receipts = self._flights.receipts()
-        for receipt in self._consumer.renew(list(receipts)):
+        lost = self._consumer.renew(list(receipts))
+        for receipt in lost:
             number = receipts[receipt]
             flight = self._flights.get(number)
             # One that has gone, or is being settled, has lost its receipt in the regular way.
@@ -74,6 +77,9 @@ class Leases(Service):
                 self._flights.remove(number)
                 self._pool.cancel(number)
                 log.warning("task %s: its lease was lost, its run is ended", flight.label)
+        if lost:
+            # No commit will follow that would tell the consumption so.
+            self._freed()
 
     def sweep(self) -> None:
         """Take back messages whose holder has not renewed."""

@@ -90,7 +90,8 @@ class Worker:
             self._failed,
         )
         self.completer.on_room = self.consumption.freed
-        self.leases = Leases(self.consumer, self.store, pool, self.flights, self._failed)
+        freed = self.consumption.freed
+        self.leases = Leases(self.consumer, self.store, pool, self.flights, freed, self._failed)
         self.failure: BaseException | None = None
         self._signals: list[int] = []
         self._warm = False
@@ -129,6 +130,12 @@ class Worker:
                 "importing the app started threads (%s), which forked processes do not have; start them "
                 "in a receiver of worker_process_init",
                 ", ".join(self.manifest.threads),
+            )
+        if self.manifest.sockets:
+            log.warning(
+                "importing the app opened %d sockets, which forked processes would share; open them in a "
+                "receiver of worker_process_init",
+                self.manifest.sockets,
             )
         log.info("%s ready.", self.options.hostname)
         self._fire("worker_ready", {})
