@@ -7,18 +7,22 @@ the same server. Leases are in ``lease_contract.py``; what a commit promises is 
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from statistics import median
 from threading import Event, Thread
-from time import monotonic, sleep
+from time import monotonic
 
 from celeriac.brokers.base import Broker, Consumer
 from celeriac.clock import wall
 from celeriac.message import Delivery, Message, Publish, QueueSize
 from tests.fixtures.messages import ANY_SIZE, ids, publish, publishes
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import InAMoment, eventually
 
 Consume = Callable[..., Consumer]
+
+QUICK = 0.05
+"""Seconds: far below the 250 ms at which a look for lost wake-ups finds something."""
 
 
 def claim(consumer: Consumer, count: int = 1000) -> list[Delivery]:
@@ -229,23 +233,23 @@ class WaitContract:
         consumer = consume()
         delays = []
         for number in range(15):
-            publisher = Thread(target=_publish_to_sleeper, args=(broker, publish(str(number))))
-            publisher.start()
-            delivery = wait_for(consumer)
-            delays.append(wall() - float(delivery.message.body))
-            publisher.join()
-        # Far below the 250 ms at which a look for lost wake-ups would find it.
-        assert median(delays) < 0.05
+            publication = publish(str(number))
+            published = InAMoment(partial(broker.publish, [publication]))
+            assert wait_for(consumer).message == publication.message
+            delays.append(published.ago())
+        assert median(delays) < QUICK
         assert max(delays) < 1.0
 
     def test_a_message_given_back_wakes_it(self, broker: Broker, consume: Consume) -> None:
         sleeper, worker = consume(), consume()
         broker.publish([publish("1")])
-        receipt = claim_one(worker).receipt
-        giver = Thread(target=lambda: (sleep(0.03), worker.requeue([receipt])))
-        giver.start()
-        assert _took(lambda: wait_for(sleeper)) < 1.0
-        giver.join()
+        delays = []
+        for _ in range(5):
+            given_back = InAMoment(partial(worker.requeue, [claim_one(worker).receipt]))
+            delivery = wait_for(sleeper)
+            delays.append(given_back.ago())
+            sleeper.requeue([delivery.receipt])
+        assert median(delays) < QUICK
 
     def test_a_due_time_wakes_it(self, broker: Broker, consume: Consume) -> None:
         consumer = consume()
@@ -259,25 +263,17 @@ class WaitContract:
     ) -> None:
         consumer = consume()
         broker.publish([publish("late", due=wall() + 60)])
-        soon: list[float] = []
-
-        def publish_sooner() -> None:
-            sleep(0.05)
-            soon.append(wall() + 0.3)
-            broker.publish([publish("soon", due=soon[0])])
-
-        publisher = Thread(target=publish_sooner)
-        publisher.start()
+        due = wall() + 0.35
+        published = InAMoment(lambda: broker.publish([publish("soon", due=due)]))
         assert wait_for(consumer).message.id == "soon"
-        assert wall() - soon[0] < 0.3
-        publisher.join()
+        assert wall() - due < 0.3
+        published.ago()
 
     def test_wake_ends_it(self, consume: Consume) -> None:
         consumer = consume()
-        waker = Thread(target=lambda: (sleep(0.03), consumer.wake()))
-        waker.start()
-        assert _took(lambda: consumer.wait(10.0)) < 1.0
-        waker.join()
+        woken = InAMoment(consumer.wake)
+        consumer.wait(10.0)
+        assert woken.ago() < 1.0
 
     def test_wake_is_not_lost_before_it(self, consume: Consume) -> None:
         consumer = consume()
@@ -337,13 +333,6 @@ def wait_for(consumer: Consumer) -> Delivery:
         assert monotonic() < deadline, "no message within 10 s"
         consumer.wait(10.0)
     return claimed[0]
-
-
-def _publish_to_sleeper(broker: Broker, publication: Publish) -> None:
-    # Nothing tells when another thread has fallen asleep; being early makes the test easier to pass.
-    sleep(0.02)
-    body = repr(wall()).encode()
-    broker.publish([publish(publication.message.id, body=body)])
 
 
 def _took(action: Callable[[], object]) -> float:

@@ -92,6 +92,18 @@ class LeaseContract:
         consumer.requeue([lost])
         assert consumer.start([lost, kept]) == {lost}
 
+    def test_a_stale_start_does_not_touch_the_new_holder(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        broker.publish([publish("1")])
+        loser, holder = consume(lease=0.02), consume(lease=0.02)
+        stale = claim_one(loser).receipt
+        lose(holder)
+        claim_one(holder)
+        assert loser.start([stale]) == {stale}
+        lose(holder)
+        assert claim_one(holder).losses == 0
+
     def test_close_gives_everything_back(self, broker: Broker, consume: Consume) -> None:
         broker.publish(publishes(range(4)))
         consumer, other = consume(), consume()

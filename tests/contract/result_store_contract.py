@@ -5,9 +5,10 @@ An adapter runs these classes (see ``test_result_stores.py``) with two fixtures:
 """
 
 from collections.abc import Iterator
+from functools import partial
 from statistics import median
 from threading import Thread
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
@@ -15,7 +16,8 @@ from celeriac.clock import wall
 from celeriac.completion import Put
 from celeriac.results.base import ResultStore, Watch
 from celeriac.states import FAILURE, RETRY, STARTED, SUCCESS
-from tests.fixtures.waiting import eventually
+from tests.contract.broker_contract import QUICK
+from tests.fixtures.waiting import InAMoment, eventually
 
 
 class DocumentContract:
@@ -145,32 +147,21 @@ class WatchContract:
 
     def test_what_comes_later_is_reported(self, store: ResultStore, watch: Watch) -> None:
         watch.add("a")
-        putter = Thread(target=lambda: (sleep(0.05), store.put([Put("a", b"1")])))
-        putter.start()
-        before = monotonic()
+        stored = InAMoment(lambda: store.put([Put("a", b"1")]))
         # One call of wait: it does not come back with nothing before.
         assert watch.wait(10.0) == {"a": b"1"}
-        assert monotonic() - before < 1.0
-        putter.join()
+        assert stored.ago() < 1.0
 
     def test_it_is_quick(self, store: ResultStore, watch: Watch) -> None:
         delays = []
         for number in range(15):
             key = f"key-{number}"
             watch.add(key)
-            putter = Thread(
-                target=lambda key=key: (
-                    sleep(0.02),
-                    store.put([Put(key, repr(wall()).encode())]),
-                )
-            )
-            putter.start()
-            found = collect(watch, {key})
-            delays.append(wall() - float(found[key]))
-            putter.join()
+            stored = InAMoment(partial(store.put, [Put(key, b"1")]))
+            collect(watch, {key})
+            delays.append(stored.ago())
             watch.discard(key)
-        # Far below the 250 ms at which a look for lost wake-ups would find it.
-        assert median(delays) < 0.05
+        assert median(delays) < QUICK
         assert max(delays) < 1.0
 
     def test_the_newest_state_is_reported(self, store: ResultStore, watch: Watch) -> None:
@@ -192,12 +183,9 @@ class WatchContract:
     def test_a_key_may_be_added_while_it_waits(self, store: ResultStore, watch: Watch) -> None:
         store.put([Put("a", b"1")])
         watch.add("other")
-        adder = Thread(target=lambda: (sleep(0.05), watch.add("a")))
-        adder.start()
-        before = monotonic()
+        added = InAMoment(lambda: watch.add("a"))
         assert watch.wait(10.0) == {"a": b"1"}
-        assert monotonic() - before < 1.0
-        adder.join()
+        assert added.ago() < 1.0
 
     def test_other_documents_are_not_reported(self, store: ResultStore, watch: Watch) -> None:
         watch.add("a")
@@ -217,12 +205,10 @@ class WatchContract:
     @pytest.mark.parametrize("timeout", [10.0, None])
     def test_wake_ends_it(self, watch: Watch, timeout: float | None) -> None:
         watch.add("a")
-        waker = Thread(target=lambda: (sleep(0.05), watch.wake()))
-        before = monotonic()
-        waker.start()
+        woken = InAMoment(watch.wake)
         assert watch.wait(timeout) == {}
-        assert 0.04 < monotonic() - before < 1.0
-        waker.join()
+        # Not before, and soon after.
+        assert 0.0 < woken.ago() < 1.0
 
     def test_wake_is_not_lost_before_it(self, watch: Watch) -> None:
         watch.wake()

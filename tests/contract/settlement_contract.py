@@ -4,8 +4,8 @@ The fixtures are those of ``broker_contract.py``. Commits are given the fixture 
 """
 
 from collections.abc import Callable
-from threading import Thread
-from time import monotonic, sleep
+from functools import partial
+from statistics import median
 
 import pytest
 
@@ -16,6 +16,7 @@ from celeriac.message import QueueSize
 from celeriac.results.base import ResultStore
 from celeriac.states import STARTED, SUCCESS
 from tests.contract.broker_contract import (
+    QUICK,
     Consume,
     claim,
     claim_one,
@@ -24,6 +25,7 @@ from tests.contract.broker_contract import (
     wait_for,
 )
 from tests.fixtures.messages import ids, publish, publishes
+from tests.fixtures.waiting import InAMoment, eventually
 
 EVERY_SETTLEMENT = list(Settlement)
 GIVING_BACK = [Settlement.REQUEUE, Settlement.RETURN, Settlement.LOSS]
@@ -209,7 +211,7 @@ class SettlementContract:
             receipt=claim_one(consumer).receipt, settlement=Settlement.ACK, puts=puts
         )
         assert consumer.commit([completion], store) == [SETTLED]
-        assert _eventually_gone(store, "short")
+        eventually(lambda: not store.get(["short"]))
         assert set(store.get(["short", "long", "ever"])) == {"long", "ever"}
 
     def test_follow_ups_may_be_for_later(
@@ -232,30 +234,31 @@ class SettlementContract:
     def test_follow_ups_wake_workers_of_their_queue(
         self, broker: Broker, store: ResultStore, consume: Consume
     ) -> None:
-        broker.publish([publish("1")])
+        broker.publish(publishes(range(5)))
         consumer, sleeper = consume(), consume("next")
-        completion = full(claim_one(consumer).receipt)
-        committer = Thread(target=lambda: (sleep(0.03), consumer.commit([completion], store)))
-        before = monotonic()
-        committer.start()
-        assert wait_for(sleeper).message.id == "follow-up-1"
-        assert monotonic() - before < 1.0
-        committer.join()
+        delays = []
+        for number, delivery in enumerate(claim(consumer)):
+            completion = full(delivery.receipt, mark=str(number))
+            committed = InAMoment(partial(consumer.commit, [completion], store))
+            assert wait_for(sleeper).message.id == f"follow-up-{number}"
+            delays.append(committed.ago())
+        assert median(delays) < QUICK
 
     def test_documents_wake_watchers(
         self, broker: Broker, store: ResultStore, consume: Consume
     ) -> None:
-        broker.publish([publish("1")])
+        broker.publish(publishes(range(5)))
         consumer, watch = consume(), store.watch()
-        watch.add("document-1")
-        completion = full(claim_one(consumer).receipt)
-        committer = Thread(target=lambda: (sleep(0.03), consumer.commit([completion], store)))
-        committer.start()
-        before = monotonic()
-        assert watch.wait(10.0) == {"document-1": b"value"}
-        assert monotonic() - before < 1.0
-        committer.join()
+        delays = []
+        for number, delivery in enumerate(claim(consumer)):
+            watch.add(f"document-{number}")
+            completion = full(delivery.receipt, mark=str(number))
+            committed = InAMoment(partial(consumer.commit, [completion], store))
+            assert watch.wait(10.0) == {f"document-{number}": b"value"}
+            delays.append(committed.ago())
+            watch.discard(f"document-{number}")
         watch.close()
+        assert median(delays) < QUICK
 
 
 class FenceContract:
@@ -312,10 +315,12 @@ class FenceContract:
         broker.publish([publish("1")])
         consumer = consume()
         receipt = claim_one(consumer).receipt
-        [first] = consumer.commit([full(receipt)], store)
-        [second] = consumer.commit([full(receipt, Settlement.LOSS, mark="2")], store)
-        assert (first, second) == (SETTLED, STALE)
-        assert store.get(["document-2"]) == {}
+        twice = [
+            Completion(receipt=receipt, settlement=Settlement.ACK),
+            Completion(receipt=receipt, settlement=Settlement.LOSS),
+        ]
+        assert consumer.commit(twice, store) == [SETTLED, STALE]
+        assert broker.sizes() == {}
 
     def test_a_lease_that_ended_holds_until_it_is_swept(
         self, broker: Broker, store: ResultStore, consume: Consume
@@ -368,11 +373,3 @@ class RefusalContract:
         assert verdict.kind == "refused"
         consumer.close()
         assert broker.sizes() == {"work": QueueSize(ready=1)}
-
-
-def _eventually_gone(store: ResultStore, key: str) -> bool:
-    deadline = monotonic() + 5.0
-    while store.get([key]):
-        assert monotonic() < deadline
-        sleep(0.005)
-    return True

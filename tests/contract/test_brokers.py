@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from threading import Thread
-from time import sleep
 
 import pytest
 
@@ -24,6 +22,7 @@ from tests.contract import settlement_contract as settlement
 from tests.contract import shared_contract as shared
 from tests.contract.broker_contract import Consume
 from tests.fixtures.messages import ANY_SIZE, publish
+from tests.fixtures.waiting import InAMoment
 
 ADAPTERS = {
     "memory": "in memory, committing in the order of the base class",
@@ -140,11 +139,10 @@ class TestMemory:
         self, broker: MemoryBroker, consume: Consume
     ) -> None:
         consumer = consume()
-        sleeper = Thread(target=lambda: (sleep(0.03), broker.sleep()))
-        sleeper.start()
+        asleep = InAMoment(broker.sleep)
         with pytest.raises(OperationalError):
             consumer.wait(10.0)
-        sleeper.join()
+        assert asleep.ago() < 1.0
         broker.wake_up()
 
     def test_two_brokers_are_two_servers(self, broker: MemoryBroker) -> None:

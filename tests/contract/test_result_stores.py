@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from threading import Thread
-from time import sleep
 
 import pytest
 
@@ -15,6 +13,7 @@ from celeriac.results.memory import MemoryStore
 from celeriac.results.sqlite import SqliteStore
 from tests.contract import result_store_contract as contract
 from tests.contract import shared_contract as shared
+from tests.fixtures.waiting import InAMoment
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -79,8 +78,7 @@ class TestMemory:
     def test_it_falls_asleep_under_those_who_wait(self) -> None:
         store = MemoryStore()
         watch = store.watch()
-        sleeper = Thread(target=lambda: (sleep(0.03), store.sleep()))
-        sleeper.start()
+        asleep = InAMoment(store.sleep)
         with pytest.raises(OperationalError):
             watch.wait(None)
-        sleeper.join()
+        assert asleep.ago() < 1.0

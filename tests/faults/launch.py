@@ -176,7 +176,8 @@ def arm_template() -> None:
 
     @wraps(become)
     def main(*args: Any, chores: bool, **kwargs: Any) -> None:
-        book.write(Process("spare" if chores else "child", os.getpid(), parent))
+        role = "spare" if chores else "child"
+        book.write(Process(role, os.getpid(), parent, forked_by=os.getppid()))
         become(*args, chores=chores, **kwargs)
 
     template.main = main  # type: ignore[assignment]

@@ -14,6 +14,7 @@ from tests.fixtures.ledger import (
     Fault,
     Gone,
     Held,
+    Process,
     Reader,
     Record,
     Tried,
@@ -129,10 +130,16 @@ def test_a_stopped_parent_explains_that_it_runs_late_what_it_held() -> None:
     assert wrong([*published(), *runs, stopped], evidence()).unexpected
 
 
-def test_a_killed_template_explains_no_repetition() -> None:
+def test_a_killed_template_explains_what_ran_in_the_child_of_which_it_told_nobody() -> None:
     fault = Fault("template", "by hand", 13, 1.05)
+    newborn = Process("child", CHILD, PARENT, forked_by=13)
     records = [*published(), *ran(), fault, *ran(OTHER, at=2.0)]
+    assert check([newborn, *records], evidence()).passed
     assert "no fault" in wrong(records, evidence()).unexpected[0]
+    earlier = [newborn, Process("child", OTHER, PARENT, forked_by=13)]
+    assert "no fault" in wrong([*earlier, *records], evidence()).unexpected[0]
+    lived_on = Begun(1, "id-1", CHILD, 2, PARENT, 3.0)
+    assert "no fault" in wrong([newborn, *records, lived_on], evidence()).unexpected[0]
 
 
 def test_a_slow_recovery_does_not_pass() -> None:

@@ -72,6 +72,11 @@ def test_a_template_is_killed_while_it_forks_and_reaps(home: Path) -> None:
     assert len(report.faults) == len(points)
 
 
+def test_children_that_are_replaced_all_the_time_run_nothing_twice(home: Path) -> None:
+    report = passed(Plan(tasks=4000, seconds=0, options=("--max-tasks-per-child", "50")), home)
+    assert report.repeated == 0
+
+
 def test_a_template_is_killed_over_the_death_of_a_child_that_ran_a_task(home: Path) -> None:
     for place in ("fork.inside:3", "reap.before:1", "reap.inside:1", "reap.after:1"):
         points = ("child.call.after:50", f"template.{place}")

@@ -9,6 +9,7 @@ import stat
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -100,18 +101,21 @@ class TestPlace:
         broker.close()
         assert mode(str(folder)) == before
 
-    def test_many_processes_open_a_new_file_at_once(
-        self, broker: SqliteBroker, path: str, consume: Consume, start: Start
-    ) -> None:
-        names = [str(number) for number in range(6)]
-        children = [start(other_process.open_and_publish, path, name) for name in names]
+    def test_many_processes_open_a_new_file_at_once(self, tmp_path: Path, start: Start) -> None:
+        # Many files, since each can be new only once.
+        paths = [str(tmp_path / "state" / f"{number}.db") for number in range(40)]
+        names = [str(number) for number in range(4)]
+        children = [start(other_process.open_and_publish, paths, name) for name in names]
         for child in children:
             child.hear()
         for child in children:
             child.say("go")
         for child in children:
             child.hear()
-        assert sorted(ids(consume().claim(100, ANY_SIZE))) == names
+        for path in paths:
+            broker = SqliteBroker(path)
+            assert sorted(claim_all_of(broker)) == names
+            broker.close()
 
     @pytest.mark.parametrize("journal", ["delete", "wal"])
     def test_the_database_of_another_program_is_left_alone(
@@ -271,6 +275,12 @@ class TestLocked:
                 call()
             assert 0.4 <= monotonic() - before < 1.0
             assert path in str(raised.value)
+        # The wait for another thread of this process counts as well.
+        before = monotonic()
+        with ThreadPoolExecutor(2) as pool:
+            errors = list(pool.map(lambda _: _error(broker), range(2)))
+        assert monotonic() - before < 0.7
+        assert all(path in error for error in errors)
         # Readers do not mind.
         assert broker.sizes() == {"work": QueueSize(leased=1)}
         holder.say("let go")
@@ -436,6 +446,12 @@ class TestTogether:
 def claim_all_of(broker: SqliteBroker) -> list[str]:
     with closing(broker.consumer(["work"])) as consumer:
         return ids(consumer.claim(1_000_000, ANY_SIZE))
+
+
+def _error(broker: SqliteBroker) -> str:
+    with pytest.raises(OperationalError) as raised:
+        broker.publish([publish("5")])
+    return str(raised.value)
 
 
 def _held(broker: SqliteBroker) -> int:

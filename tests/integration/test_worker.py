@@ -139,12 +139,12 @@ class TestTimes:
     ) -> None:
         due = time() + 0.5
         moment = datetime.fromtimestamp(due, UTC)
-        options: dict[str, Any] = {
+        kinds: dict[str, Any] = {
             "countdown": {"countdown": 0.5},
             "eta": {"eta": moment},
-            "eta as text": {"eta": (moment + timedelta(0)).isoformat()},
-        }[kind]
-        result = working.arrive.apply_async((gate.address,), **options)
+            "eta as text": {"eta": moment.isoformat()},
+        }
+        result = working.arrive.apply_async((gate.address,), **kinds[kind])
         assert queue() == QueueSize(delayed=1)
         run = gate.visitor()
         assert queue() == QueueSize(leased=1)

@@ -2,13 +2,13 @@
 
 import resource
 from collections.abc import Iterator
-from threading import Thread
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
 from celeriac.embedded.doorbells import LONGEST, SUPPORTED, Doorbell, Ringer
 from tests.fixtures.processes import Children, Line, Start
+from tests.fixtures.waiting import InAMoment
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="this system has no abstract addresses")
 
@@ -65,12 +65,9 @@ def test_a_ring_of_another_process(bell: Doorbell, start: Start) -> None:
 
 
 def test_a_ring_ends_the_wait(bell: Doorbell, ringer: Ringer) -> None:
-    thread = Thread(target=lambda: (sleep(0.03), ringer.ring(bell.address, "now")))
-    before = monotonic()
-    thread.start()
+    rung = InAMoment(lambda: ringer.ring(bell.address, "now"))
     assert bell.wait(10.0) == ["now"]
-    assert 0.02 < monotonic() - before < 1.0
-    thread.join()
+    assert 0.0 < rung.ago() < 1.0
 
 
 def test_without_a_ring_it_waits_as_long_as_told(bell: Doorbell) -> None:

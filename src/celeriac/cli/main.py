@@ -1,16 +1,17 @@
 """The program ``celeriac``: global options, and the commands by name.
 
-``-A`` may stand before or after the command. Errors that a user can mend are one line, exit status
-2.
+``-A`` may stand before or after the command. What a user can mend is said in one line, with exit status 2;
+help and tracebacks of the user's own code are the only longer texts.
 """
 
 import sys
-from typing import Any
+import warnings
+from typing import NoReturn, TextIO
 
 import click
 
 from celeriac import __version__, imports
-from celeriac.exceptions import CeleriacError
+from celeriac.exceptions import CeleriacError, CeleriacWarning
 
 COMMANDS = {
     "call": "celeriac.cli.tasks:call",
@@ -51,10 +52,45 @@ def celeriac(ctx: click.Context, app: str | None) -> None:
     ctx.obj = app
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the program and exit."""
+    warnings.showwarning = _show_warning
     try:
-        celeriac.main(arguments, prog_name="celeriac", standalone_mode=True)
-    except CeleriacError as error:
-        click.echo(f"celeriac: {error}", err=True)
+        sys.exit(celeriac.main(arguments, prog_name="celeriac", standalone_mode=False))
+    except click.Abort:
+        _end("aborted", 1)
+    except click.exceptions.NoArgsIsHelpError as wanted:
+        wanted.show()
         sys.exit(2)
+    except click.ClickException as error:
+        _end(_usage(error), 2)
+    except CeleriacError as error:
+        _end(str(error), 2)
+
+
+def _end(text: str, status: int) -> NoReturn:
+    click.echo(f"celeriac: {text}", err=True)
+    sys.exit(status)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return in one line what is wrong with the command line, and where its options are told."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return text if context is None else f"{text} (see {context.command_path} --help)"
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as other lines are printed; where in the code it arose helps nobody."""
+    if issubclass(category, CeleriacWarning):
+        click.echo(f"celeriac: warning: {message}", err=True)
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        click.echo(text, file=file or sys.stderr, nl=False)

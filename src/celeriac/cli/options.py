@@ -1,14 +1,21 @@
-"""What several commands share: ``-A`` behind the command, and loading the app it names."""
+"""What several commands share: ``-A`` behind the command, loading the app it names, lists of queues."""
 
+import re
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+import celeriac
 from celeriac.app import Celery, find_app
-from celeriac.exceptions import ImproperlyConfigured
+from celeriac.exceptions import CeleriacError, ImproperlyConfigured
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_HOUSE = str(Path(celeriac.__file__).parent)
+_FRAME = re.compile(r'^(?=  File ")', re.MULTILINE)
 
 
 def app_option(command: F) -> F:
@@ -19,15 +26,51 @@ def app_option(command: F) -> F:
 
 
 def _outer(ctx: click.Context, _: click.Parameter, value: str | None) -> str:
-    spec = value or ctx.obj
+    spec = value or ctx.find_root().obj
     if not spec:
+        command = ctx.command_path.removeprefix("celeriac ")
         raise ImproperlyConfigured(
-            "which app? Name the module that holds it: celeriac -A module "
-            f"{ctx.info_name or 'worker'}"
+            f"which app? Name the module that holds it: celeriac -A module {command}"
         )
     return str(spec)
 
 
 def load(spec: str) -> Celery:
-    """Return the app, with everything that it includes. Raises AppNotFound."""
-    return find_app(spec)
+    """Return the app that ``-A`` names.
+
+    Raises AppNotFound; or ImproperlyConfigured if the user's code raises something, whose traceback is
+    printed.
+    """
+    try:
+        return find_app(spec)
+    except CeleriacError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the user's module may raise anything
+        show_traceback("".join(traceback.format_exception(error)))
+        raise ImproperlyConfigured(f"-A {spec}: importing it raised {error!r}") from None
+
+
+def show_traceback(text: str) -> None:
+    """Print the traceback of the user's code, without the frames of ours that led there."""
+    head, *frames = _FRAME.split(text)
+    while len(frames) > 1 and _leads_there(frames[0]):
+        del frames[0]
+    click.echo(head + "".join(frames).rstrip(), err=True)
+
+
+def _leads_there(frame: str) -> bool:
+    path = frame.split('"')[1]
+    importing = path.startswith("<frozen importlib") or path.endswith("/importlib/__init__.py")
+    return importing or path.startswith(_HOUSE)
+
+
+def queue_names(text: str | None) -> tuple[str, ...]:
+    """Return the queues that ``-Q`` lists; empty if it is not given. Raises ImproperlyConfigured."""
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise ImproperlyConfigured(
+            f"-Q {text!r} has an empty name; write queues separated by commas: -Q mail,reports"
+        )
+    return tuple(dict.fromkeys(names))

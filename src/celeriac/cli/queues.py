@@ -3,7 +3,7 @@
 import click
 
 from celeriac import clock
-from celeriac.cli.options import app_option, load
+from celeriac.cli.options import app_option, load, queue_names
 
 
 @click.command()
@@ -31,11 +31,13 @@ def queues(spec: str) -> None:
 def purge(spec: str, names: str | None, force: bool) -> None:
     """Remove all waiting messages from queues. There is no way back."""
     app = load(spec)
-    chosen = [n.strip() for n in (names or app.settings.task_default_queue).split(",") if n.strip()]
+    chosen = queue_names(names) or (app.settings.task_default_queue,)
     if not force:
         click.confirm(f"Remove all waiting messages from {', '.join(chosen)}?", abort=True)
     for name in chosen:
         click.echo(f"{name}: {app.broker.purge(name)} messages removed")
+    if others := app.broker.sizes().keys() - set(chosen):
+        click.echo(f"other queues hold messages: {', '.join(sorted(others))}", err=True)
 
 
 @click.group()

@@ -4,8 +4,11 @@ from typing import Any
 
 import click
 
+from celeriac import clock, states
+from celeriac.app import Celery
 from celeriac.cli.options import app_option, load
-from celeriac.exceptions import CeleriacError, DecodeError, RemoteTraceback
+from celeriac.exceptions import CeleriacError, DecodeError, NotRegistered
+from celeriac.result import AsyncResult as Result
 from celeriac.wire import json
 
 
@@ -32,6 +35,33 @@ class Json(click.ParamType):  # type: ignore[type-arg]  # generic only in newer 
         return decoded
 
 
+class Moment(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A time in ISO 8601; with ``or_seconds`` also a number of seconds."""
+
+    name = "time"
+
+    def __init__(self, *, or_seconds: bool = False) -> None:
+        self._or_seconds = or_seconds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text, or the number; a usage error shows what to write."""
+        if self._or_seconds:
+            try:
+                return float(value)
+            except ValueError:
+                pass
+        try:
+            clock.parse_iso(value)
+        except ValueError:
+            also = " or seconds, such as 60" if self._or_seconds else ""
+            self.fail(
+                f"{value!r} is no time; write ISO 8601, such as 2030-12-31T12:00:00+01:00{also}",
+                param,
+                ctx,
+            )
+        return value
+
+
 @click.command()
 @app_option
 @click.argument("name")
@@ -42,25 +72,52 @@ class Json(click.ParamType):  # type: ignore[type-arg]  # generic only in newer 
     "-k", "--kwargs", type=Json(dict, "'{\"x\": 1}'"), default="{}", help="Keyword, as JSON."
 )
 @click.option("--countdown", type=float, help="Seconds to wait before it runs.")
-@click.option("--eta", help="Time before which it does not run, ISO 8601.")
-@click.option("--expires", help="Seconds, or ISO 8601 time, after which it is not run any more.")
+@click.option("--eta", type=Moment(), help="Time before which it does not run, ISO 8601.")
+@click.option(
+    "--expires",
+    type=Moment(or_seconds=True),
+    help="Seconds, or ISO 8601 time, after which it is not run any more.",
+)
 @click.option("--queue", help="Queue to send it to.")
 @click.option("--priority", type=click.IntRange(0, 255), help="Higher is sooner.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
+@click.option("--unregistered", is_flag=True, help="Send it even if this app has no such task.")
 def call(
-    spec: str, name: str, args: list[Any], kwargs: dict[str, Any], wait: bool, **options: Any
+    spec: str,
+    name: str,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    wait: bool,
+    unregistered: bool,
+    **options: Any,
 ) -> None:
     """Send the task NAME and print its id."""
     app = load(spec)
-    if options["expires"] is not None:
-        options["expires"] = _number(options["expires"])
+    if not unregistered:
+        _check_name(app, name)
     try:
         sent = app.send_task(name, args, kwargs, **options)
     except ValueError as error:
         raise CeleriacError(f"cannot send {name}: {error}") from None
     click.echo(sent.id)
+    if wait and sent.ignored:
+        raise CeleriacError(f"task {name} keeps no result (ignore_result); leave out --wait")
     if wait:
         _show(sent, None)
+
+
+def _check_name(app: Celery, name: str) -> None:
+    """Refuse a name that the app does not know: its message would wait for a day, mostly in vain."""
+    if name in app.tasks:
+        return
+    import difflib
+
+    near = difflib.get_close_matches(name, app.tasks, 1)
+    instead = f"did you mean {near[0]!r}?" if near else "is its module imported (imports, include)?"
+    raise NotRegistered(
+        f"app {app.main} has no task {name!r}; {instead} "
+        "If workers of another app run it, add --unregistered"
+    )
 
 
 @click.command()
@@ -79,21 +136,12 @@ def result(spec: str, task_id: str, timeout: float | None, traceback: bool) -> N
     _show(found, timeout)
 
 
-def _show(found: Any, timeout: float | None) -> None:
+def _show(found: Result[Any], timeout: float | None) -> None:
     """Print a result; a failure is one line, and exit status 1."""
-    try:
-        click.echo(found.get(timeout))
-    except CeleriacError:
-        raise
-    except Exception as error:
-        if not isinstance(error.__cause__, RemoteTraceback):
-            raise
-        click.echo(f"the task failed: {error!r}", err=True)
-        raise SystemExit(1) from None
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    value = found.get(timeout, propagate=False)
+    if found.state not in states.PROPAGATE_STATES:
+        click.echo(value)
+        return
+    how = "failed" if found.state == states.FAILURE else "was revoked"
+    click.echo(f"the task {how}: {value!r}", err=True)
+    raise SystemExit(1)

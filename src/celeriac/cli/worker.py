@@ -1,12 +1,14 @@
 """``celeriac worker``: start a worker and stay until it has stopped."""
 
+import re
 import socket
 import sys
 
 import click
 
 from celeriac import log
-from celeriac.cli.options import app_option
+from celeriac.cli.options import app_option, queue_names, show_traceback
+from celeriac.exceptions import ImproperlyConfigured
 from celeriac.pools.child import ChildConfig
 from celeriac.pools.nursery import AppFailedError
 from celeriac.pools.processes import ProcessPool
@@ -55,6 +57,7 @@ def worker(
 ) -> None:
     """Start a worker: it runs tasks until it gets TERM (warm stop) or QUIT (cold stop)."""
     name = node_name(hostname)
+    chosen = queue_names(queues)
     child = ChildConfig(
         hostname=name,
         loglevel=loglevel.upper(),
@@ -67,7 +70,7 @@ def worker(
         manifest = pool.manifest()
     except AppFailedError as error:
         if error.traceback:
-            click.echo(error.traceback, err=True)
+            show_traceback(error.traceback)
         raise
     settings = Settings(**manifest.settings)
     log.set_up(
@@ -79,7 +82,7 @@ def worker(
     )
     options = WorkerOptions(
         hostname=name,
-        queues=tuple(q.strip() for q in (queues or "").split(",") if q.strip()),
+        queues=chosen,
         concurrency=concurrency,
         grace=grace,
         quiet=quiet,
@@ -88,10 +91,16 @@ def worker(
 
 
 def node_name(name: str | None) -> str:
-    """Return the worker's name: ``celery@host`` unless given (WORK-11)."""
+    """Return the worker's name: ``celery@host`` unless given (WORK-11). Raises ImproperlyConfigured."""
     host = socket.gethostname()
     short, _, domain = host.partition(".")
     if not name:
         return f"celery@{host}"
-    name = name.replace("%h", host).replace("%n", short).replace("%d", domain)
-    return name if "@" in name else f"{name}@{host}"
+    full = name.replace("%h", host).replace("%n", short).replace("%d", domain)
+    full = full if "@" in full else f"{full}@{host}"
+    if not re.fullmatch(r"[^\s@]+@[^\s@]+", full):
+        raise ImproperlyConfigured(
+            f"-n {name!r} makes the name {full!r}, which names no worker; write a word, or word@host "
+            "(%h is the host, %n its first part, %d the rest)"
+        )
+    return full

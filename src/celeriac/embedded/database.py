@@ -226,9 +226,10 @@ class Database:
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """Return the version of the schema; refuse files of others and of newer versions."""
+        # The owner last: whoever creates the schema meanwhile makes all three true at once.
         version = int(self._patiently(connection, "PRAGMA user_version").fetchone()[0])
-        owner = self._patiently(connection, "PRAGMA application_id").fetchone()[0]
         tables = self._patiently(connection, "SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        owner = self._patiently(connection, "PRAGMA application_id").fetchone()[0]
         if (tables or version) and owner != APPLICATION_ID:
             raise ImproperlyConfigured(
                 f"{self.path} is a database of another program; choose another path"

@@ -4,6 +4,7 @@ A body above 64 KiB travels as a memory file beside an empty packet, so that any
 Also frames, the byte format of a child's own stream to the parent.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -16,8 +17,9 @@ _ANCILLARY = socket.CMSG_SPACE(_MOST_DESCRIPTORS * _FD)
 _INLINE, _BESIDE = b"\0", b"\1"
 
 _FRAME = struct.Struct("<IBQ")
-ASK, STORE, OUTCOME, DONE = range(4)
-"""Kinds of frames: a start that waits for permission, a document, an outcome, a chore is done."""
+ASK, STORE, OUTCOME, DONE, VOID = range(5)
+"""Kinds of frames: a start that waits for permission, a document, an outcome, a chore is done, a job
+was not begun because its packet is void."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -38,10 +40,17 @@ def send(
     flags = 0 if block else socket.MSG_DONTWAIT
     try:
         if descriptors:
-            socket.send_fds(end, [flag, data], descriptors, flags)
+            # Not socket.send_fds: it takes flags and leaves them aside.
+            rights = struct.pack(f"{len(descriptors)}i", *descriptors)
+            end.sendmsg([flag, data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
         else:
             end.send(flag + data, flags)
     except BlockingIOError:
+        return False
+    except OSError as error:
+        # So many descriptors are on their way that the system lends no more: as good as full.
+        if block or error.errno != errno.ETOOMANYREFS:
+            raise
         return False
     finally:
         if beside >= 0:
