@@ -23,6 +23,7 @@ from celeriac.exceptions import NoWorkerSeenWarning
 from celeriac.message import Message, Publish
 from celeriac.routing import Router
 from celeriac.settings import Settings
+from celeriac.wire import json
 from celeriac.wire import task as wire
 from celeriac.wire.repr import saferepr
 
@@ -280,7 +281,7 @@ def _check_limits(options: Options) -> None:
 def _announced(publish: Publish) -> Publish:
     """Let receivers of before_task_publish see and change headers and properties (CALL-18)."""
     message = publish.message
-    headers = msgspec.json.decode(message.headers)
+    headers = json.decode(message.headers)
     properties = {
         "correlation_id": message.id,
         "content_type": message.content_type,
@@ -301,7 +302,7 @@ def _announced(publish: Publish) -> Publish:
     )
     changed = msgspec.structs.replace(
         message,
-        headers=msgspec.json.encode(headers),
+        headers=json.encode(headers, "headers"),
         priority=properties["priority"] or 0,
         reply_to=properties["reply_to"],
     )
@@ -312,7 +313,7 @@ def _confirmed(publish: Publish) -> None:
     signals.after_task_publish.send(
         publish.message.task,
         body=publish.message.body,
-        headers=msgspec.json.decode(publish.message.headers),
+        headers=json.decode(publish.message.headers),
         exchange="",
         routing_key=publish.queue,
     )

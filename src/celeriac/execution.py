@@ -13,8 +13,6 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol
 
-import msgspec
-
 from celeriac import clock, signals, states
 from celeriac.completion import Put
 from celeriac.context import Context, current
@@ -33,6 +31,7 @@ from celeriac.pools.base import Job
 from celeriac.results.base import task_key
 from celeriac.settings import Settings
 from celeriac.task import Task
+from celeriac.wire import json
 from celeriac.wire import result as wire_result
 from celeriac.wire import task as wire_task
 from celeriac.wire.repr import saferepr
@@ -129,7 +128,7 @@ def prepare(host: Host, job: Job, port: Port) -> Run:
     task = host.find_task(message.task)
     body = wire_task.decode_body(message.body)
     request = Context()
-    fields = msgspec.json.decode(message.headers)
+    fields = json.decode(message.headers)
     own = fields.keys() - wire_task.PROTOCOL_HEADERS
     request.__dict__.update(
         fields,
@@ -242,7 +241,8 @@ def succeeded(this: Run) -> Outcome:
     except EncodeError as error:
         this.error = _info(error)
         return failed(this)
-    _handle(this, "on_success", this.value, *_call_of(this))
+    if "on_success" in this.task.handlers:
+        _safely(this.task, "on_success", this.value, *_call_of(this.request))
     if signals.task_success.receivers:
         signals.task_success.send(this.task, result=this.value, runtime=this.runtime)
     if log.isEnabledFor(logging.INFO):
@@ -268,7 +268,8 @@ def retried(this: Run) -> Outcome:
     this.request.children.append([[this.request.id, None], None])
     result = None if cause is None else wire_result.exception_document(cause)
     document = _encoded(this, states.RETRY, result, error.traceback)
-    _handle(this, "on_retry", cause or retry, *_call_of(this), error)
+    if "on_retry" in this.task.handlers:
+        _safely(this.task, "on_retry", cause or retry, *_call_of(this.request), error)
     if signals.task_retry.receivers:
         signals.task_retry.send(this.task, request=this.request, reason=retry, einfo=error)
     return _outcome(this, Ending.RETRIED, states.RETRY, document, str(retry))
@@ -303,8 +304,10 @@ def returned(this: Run) -> Outcome:
 def finish(this: Run, outcome: Outcome) -> Outcome:
     """Tell that the run is over, and let go of what it held."""
     retval = this.value if this.error is None else this.error.exception
-    if outcome.ending in (Ending.SUCCEEDED, Ending.FAILED):
-        _handle(this, "after_return", outcome.state, retval, *_call_of(this), this.error)
+    over = outcome.ending in (Ending.SUCCEEDED, Ending.FAILED)
+    if over and "after_return" in this.task.handlers:
+        told = (outcome.state, retval, *_call_of(this.request), this.error)
+        _safely(this.task, "after_return", *told)
     if signals.task_postrun.receivers:
         signals.task_postrun.send(
             this.task, **_names(this), task=this.task, retval=retval, state=outcome.state
@@ -349,7 +352,7 @@ def mourn(host: Host, message: Message, text: str, error: BaseException, hostnam
     task = host.find_task(message.task)
     body = wire_task.decode_body(message.body)
     request = Context(
-        **{**msgspec.json.decode(message.headers), "called_directly": False, "hostname": hostname}
+        **{**json.decode(message.headers), "called_directly": False, "hostname": hostname}
     )
     request.args, request.kwargs = body.args, body.kwargs
     token = current.set(request)
@@ -357,16 +360,15 @@ def mourn(host: Host, message: Message, text: str, error: BaseException, hostnam
     try:
         _tell_failure(task, request, info)
         if "after_return" in task.handlers:
-            given = (states.FAILURE, error, request.id or "", request.args, request.kwargs, info)
-            _safely(task, "after_return", *given)
+            told = (states.FAILURE, error, *_call_of(request), info)
+            _safely(task, "after_return", *told)
     finally:
         current.reset(token)
 
 
 def _tell_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None:
     if "on_failure" in task.handlers:
-        given = (error.exception, request.id or "", request.args, request.kwargs, error)
-        _safely(task, "on_failure", *given)
+        _safely(task, "on_failure", error.exception, *_call_of(request), error)
     _fire_failure(task, request, error)
 
 
@@ -381,11 +383,6 @@ def _fire_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None
             traceback=error.tb or error.traceback,
             einfo=error,
         )
-
-
-def _handle(this: Run, handler: str, *arguments: Any) -> None:
-    if handler in this.task.handlers:
-        _safely(this.task, handler, *arguments)
 
 
 def _safely(task: AnyTask, handler: str, *arguments: Any) -> None:
@@ -454,11 +451,10 @@ def _outcome(
 
 def _log_failure(this: Run, error: ExceptionInfo) -> None:
     if isinstance(error.exception, this.task.throws or ()):
-        log.info("Task %s raised expected: %r", _name(this), error.exception)
+        log.info("Task %s raised expected: %s", _name(this), saferepr(error.exception))
     else:
-        log.error(
-            "Task %s raised unexpected: %r\n%s", _name(this), error.exception, error.traceback
-        )
+        shown = saferepr(error.exception)
+        log.error("Task %s raised unexpected: %s\n%s", _name(this), shown, error.traceback)
 
 
 def _error(this: Run) -> ExceptionInfo:
@@ -470,8 +466,7 @@ def _name(this: Run) -> str:
     return f"{this.request.shadow or this.task.name}[{this.request.id}]"
 
 
-def _call_of(this: Run) -> tuple[str, Any, Any]:
-    request = this.request
+def _call_of(request: Context) -> tuple[str, Any, Any]:
     return request.id or "", request.args, request.kwargs
 
 

@@ -113,9 +113,10 @@ class Task(Generic[P, R]):
 
     retry_policy: RetryPolicy = RetryPolicy()
     """The six options above as a value, made for each class."""
+    handlers: frozenset[str] = frozenset()
+    """Names of the handlers that a class has made its own; the others are not worth a call."""
     _options: Options | None = None
     _options_under: Settings | None = None
-    _handlers: frozenset[str] | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -127,6 +128,7 @@ class Task(Generic[P, R]):
             backoff_max=cls.retry_backoff_max,
             jitter=cls.retry_jitter,
         )
+        cls.handlers = frozenset(h for h in HANDLERS if getattr(cls, h) is not getattr(Task, h))
 
     # -- what a task does
 
@@ -329,14 +331,6 @@ class Task(Generic[P, R]):
     ) -> None:
         """Called when the task has succeeded or failed; not before a retry."""
 
-    @property
-    def handlers(self) -> frozenset[str]:
-        """Names of the handlers that a subclass has made its own; the others are not worth a call."""
-        if self._handlers is None:
-            own = (h for h in HANDLERS if getattr(type(self), h) is not getattr(Task, h))
-            self._handlers = frozenset(own)
-        return self._handlers
-
     # -- policy: the task's word, or else the settings'
 
     @property
@@ -386,7 +380,7 @@ HANDLERS = ("before_start", "on_success", "on_failure", "on_retry", "after_retur
 TASK_OPTIONS = frozenset(
     name
     for name in vars(Task).get("__annotations__", {})
-    if name not in ("app", "retry_policy") and not name.startswith("_")
+    if name not in ("app", "handlers", "retry_policy") and not name.startswith("_")
 )
 """Names of the options that a task has as attributes."""
 

@@ -19,8 +19,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from celeriac import execution, imports
+from celeriac import imports
 from celeriac.cli import main as command_line
+from celeriac.embedded import database
 from celeriac.pools import child, template
 from celeriac.worker.leases import Leases
 from tests.fixtures.ledger import HOME, PARENT, Book, Fault, Process
@@ -97,16 +98,24 @@ def arm(point: Point, home: str) -> None:
     holder = imports.load(f"{module}:{owner}")
     passes, strike = count(1), _striker(point, home)
     if point.name == "child.send.inside":
-        child.Child.serve = _cutting(child.Child.serve, passes, point.nth, strike)
+        _replace(child.Child, "serve", _cutting(child.Child.serve, passes, point.nth, strike))
         return
     late = point.name.endswith(".after") or point.name in _LATE
-    wrapped = _wrapped(getattr(holder, name), passes, point.nth, strike, late=late)
-    static = isinstance(vars(holder)[name], staticmethod)
-    setattr(holder, name, staticmethod(wrapped) if static else wrapped)
+    _replace(holder, name, _wrapped(getattr(holder, name), passes, point.nth, strike, late=late))
+
+
+def _replace(owner: object, name: str, function: Callable[..., Any]) -> None:
+    static = isinstance(vars(owner)[name], staticmethod)
+    setattr(owner, name, staticmethod(function) if static else function)
 
 
 def _wrapped(
-    method: Callable[..., Any], passes: "count[int]", nth: int, strike: Callable[[], None], *, late: bool
+    method: Callable[..., Any],
+    passes: "count[int]",
+    nth: int,
+    strike: Callable[[], None],
+    *,
+    late: bool,
 ) -> Callable[..., Any]:
     @wraps(method)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -159,9 +168,22 @@ def _striker(point: Point, home: str) -> Callable[[], None]:
             return
         stopped = point.signal == signal.SIGSTOP
         Book(home).write(Fault(point.role, point.name, os.getpid(), monotonic(), stopped))
-        os.kill(os.getpid(), point.signal)
+        if stopped:
+            _stop_between_transactions()
+        else:
+            os.kill(os.getpid(), point.signal)
 
     return strike
+
+
+def _stop_between_transactions() -> None:
+    """Stop this process while none of its threads holds the embedded file, as before a fork."""
+    databases = list(database._databases)
+    for one in databases:
+        one.before_fork()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    for one in databases:
+        one.after_fork(child=False)
 
 
 def arm_template() -> None:
@@ -172,15 +194,15 @@ def arm_template() -> None:
     for point in map(parse, os.environ.get(POINTS_VARIABLE, "").split()):
         if point.role != "parent":
             arm(point, home)
-    become = template.main
+    become = child.main
 
     @wraps(become)
-    def main(*args: Any, chores: bool, **kwargs: Any) -> None:
+    def become_child(*args: Any, chores: bool, **kwargs: Any) -> None:
         role = "spare" if chores else "child"
         book.write(Process(role, os.getpid(), parent, forked_by=os.getppid()))
         become(*args, chores=chores, **kwargs)
 
-    template.main = main  # type: ignore[assignment]
+    _replace(template, "main", become_child)
 
 
 def main(arguments: list[str]) -> None:
@@ -190,7 +212,7 @@ def main(arguments: list[str]) -> None:
         if arguments.pop(0) == "--at":
             points.append(arguments.pop(0))
         else:
-            Leases.sweep = lambda self: None
+            _replace(Leases, "sweep", lambda self: None)
     os.environ[PARENT] = str(os.getpid())
     os.environ[POINTS_VARIABLE] = " ".join(points)
     Book(home).write(Process("parent", os.getpid(), os.getpid()))

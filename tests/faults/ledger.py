@@ -97,7 +97,7 @@ class Work:
         self._producer = Producer(site)
         if plan.backlog:
             self._publish(plan.tasks, HEALTHY)
-            eventually(self._published)
+            eventually(lambda: (site.look(), self._producer.idle)[1])
         options = [word for point in plan.at for word in ("--at", point)]
         options += [] if plan.sweep else ["--no-sweep"]
         Worker(site, options, ["-c", str(plan.concurrency), *plan.options])
@@ -109,9 +109,9 @@ class Work:
 
     def over(self) -> bool:
         """Look after everything; return whether all is done, or nothing moves any more."""
-        published = self._published()
         if self._site.look():
             self._moved = monotonic()
+        published = self._producer.idle
         done = self._site.tried >= self._wanted and not self.to_come()
         if published and done and self._site.empty():
             return True
@@ -124,13 +124,13 @@ class Work:
 
     def to_come(self) -> list[str]:
         """Return the faults that have not struck yet."""
-        points = [point for point in self._plan.at if not self._site.struck(point.partition(":")[0])]
-        kills = [f"the kills by timer, {len(k.victims)} left" for k in self._site.killers if k.victims]
+        points = [
+            point for point in self._plan.at if not self._site.struck(point.partition(":")[0])
+        ]
+        kills = [
+            f"the kills by timer, {len(k.victims)} left" for k in self._site.killers if k.victims
+        ]
         return points + kills
-
-    def _published(self) -> bool:
-        self._producer.look()
-        return self._producer.idle
 
     def _publish(self, count: int, name: str) -> None:
         seconds = self._plan.deadly_seconds if name == DEADLY else self._plan.seconds

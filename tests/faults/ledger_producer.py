@@ -24,7 +24,9 @@ def serve(home: str) -> None:
         numbers = range(int(first), int(first) + int(count))
         for start in range(0, len(numbers), BATCH):
             batch = numbers[start : start + BATCH]
-            publish(app.tasks[name], book, batch, float(seconds), together=start // BATCH % ALONE > 0)
+            publish(
+                app.tasks[name], book, batch, float(seconds), together=start // BATCH % ALONE > 0
+            )
         sys.stdout.write(line)
         sys.stdout.flush()
 

@@ -34,7 +34,11 @@ def ran(pid: int = CHILD, attempt: int = 1, at: float = 1.0, parent: int = PAREN
 
 
 def evidence(
-    status: str = "SUCCESS", pid: int = CHILD, attempt: int = 1, dead: bool = False, left: bool = False
+    status: str = "SUCCESS",
+    pid: int = CHILD,
+    attempt: int = 1,
+    dead: bool = False,
+    left: bool = False,
 ) -> Evidence:
     value = {"number": 1, "pid": pid, "attempt": attempt} if status == "SUCCESS" else None
     documents = {"id-1": ResultDocument(status=status, result=value)} if status else {}

@@ -19,7 +19,7 @@ def test_a_task_that_kills_its_worker_is_buried_after_the_limit_plus_one_runs(ho
         producer.publish(1, DEADLY, 0)
         producer.publish(400, HEALTHY, 0.002)
         Worker(site, [], ["-c", "2"])
-        eventually(lambda: (producer.look(), site.look()) and site.tried == 401 and site.empty(), 30)
+        eventually(site.settled, 30)
         deadly = [run for run in site.records if isinstance(run, Begun) and run.number == 0]
         assert len(deadly) == LIMIT + 1
         [letter] = site.broker.dead()

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from celeriac.worker.window import MOST
 from tests.faults.ledger import Plan, run
 from tests.fixtures.ledger_report import Report
-from celeriac.worker.window import MOST
 
 
 def passed(plan: Plan, home: Path) -> Report:

@@ -24,20 +24,18 @@ def test_the_late_commit_of_a_stopped_parent_is_refused(point: str, home: Path) 
         eventually(lambda: site.look() and site.struck(point))
         site.hold(stopped.pid)
         other = Worker(site, [], ["-n", "other@here"])
-        eventually(lambda: (producer.look(), site.look()) and producer.idle and site.empty(), 20)
+        eventually(site.settled, 20)
         before = site.evidence().documents
         kill(stopped.pid, signal.SIGCONT)
         if point == "parent.commit.before":
             dropped = set(eventually(lambda: DROPPED.findall(site.log.read_text())))
-            ran_by = {
-                run.task_id for run in site.records if isinstance(run, Begun) and run.parent == stopped.pid
-            }
-            assert dropped <= ran_by
+            runs = [run for run in site.records if isinstance(run, Begun)]
+            assert dropped <= {run.task_id for run in runs if run.parent == stopped.pid}
             assert {before[task_id].worker for task_id in dropped} == {"other@here"}
         # The resumed one is as good as new: it does all that comes now.
         other.stop()
         producer.publish(100, HEALTHY, 0)
-        eventually(lambda: (producer.look(), site.look()) and producer.idle and site.empty(), 20)
+        eventually(site.settled, 20)
         after = site.evidence().documents
         assert {task_id: after[task_id] for task_id in before} == before
         fresh = [document.worker for task_id, document in after.items() if task_id not in before]

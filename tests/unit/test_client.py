@@ -381,6 +381,7 @@ def test_nothing_is_told_after_a_failure(heard: list[tuple[str, dict[str, Any]]]
 def test_a_receiver_may_change_headers_and_properties() -> None:
     def change(headers: dict[str, Any], properties: dict[str, Any], **_: Any) -> None:
         headers["trace"] = "abc"
+        headers["when"] = MOMENT
         properties["priority"] = 9
         properties["reply_to"] = "me"
 
@@ -392,6 +393,7 @@ def test_a_receiver_may_change_headers_and_properties() -> None:
         signals.before_task_publish.disconnect(change)
     (delivery,) = sender.broker.consumer(["celery"]).claim(10, ANY_SIZE)
     assert headers(delivery)["trace"] == "abc"
+    assert headers(delivery)["when"]["__type__"] == "datetime"
     assert (delivery.message.priority, delivery.message.reply_to) == (9, "me")
 
 

@@ -3,11 +3,14 @@
 import json
 import logging
 import os
+import weakref
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from time import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from celeriac import Celery, Task, execution, signals
 from celeriac.context import Context, current
@@ -120,7 +123,12 @@ def test_a_task_sees_its_request(app: Celery) -> None:
     (delivery,) = claim(app, "urgent")
     execution.run(app, job(delivery, redelivered=True), HandPort())
     request: Context = seen[0]
-    assert (request.id, request.task, request.args, request.kwargs) == ("mine", "see", [1], {"y": 2})
+    assert (request.id, request.task, request.args, request.kwargs) == (
+        "mine",
+        "see",
+        [1],
+        {"y": 2},
+    )
     assert (request.root_id, request.parent_id, request.retries) == ("mine", None, 0)
     assert (request.time_limit, request.soft_time_limit) == (30, 10)
     assert (request.hostname, request.called_directly, request.is_eager) == (HOST, False, False)
@@ -141,16 +149,20 @@ def test_a_task_sees_its_request(app: Celery) -> None:
 
 def test_the_worker_decides_where_the_caller_left_it_open(app: Celery) -> None:
     app.task(name="quiet", ignore_result=True)(lambda: 1)
-    assert run_sent(app, lambda: app.send_task("quiet")).document != b"", "the task is known here"
-    other = memory_app()
-    assert run_sent_by_name(other, app).document == b""
-
-
-def run_sent_by_name(sender: Celery, worker: Celery) -> Any:
-    """Run in one app what another, which does not know the task, has sent."""
+    sender = memory_app("that does not know the task")
     sender.send_task("quiet")
-    (delivery,) = claim(sender)
-    return run(worker, delivery)
+    sender.send_task("quiet", ignore_result=False)
+    open_, decided = claim(sender)
+    assert run(app, open_).document == b""
+    assert document(run(app, decided)).result == 1
+
+
+def test_headers_keep_their_types(app: Celery) -> None:
+    seen: list[Any] = []
+    when = datetime(2031, 7, 1, tzinfo=UTC)
+    task = app.task(name="see", bind=True)(lambda self: seen.append(self.request.headers))
+    run_sent(app, lambda: task.apply_async(headers={"when": when, "odd": "\ud800"}))
+    assert seen == [{"when": when, "odd": "\ud800"}]
 
 
 def test_a_class_that_overrides_call_is_called(app: Celery) -> None:
@@ -302,8 +314,6 @@ def test_the_frames_of_a_failure_are_let_go(app: Celery) -> None:
 
     @app.task(name="fail")
     def fail() -> None:
-        import weakref  # noqa: PLC0415 - a local of the task, as big things are
-
         big = Big()
         seen.append(weakref.ref(big))
         raise ValueError
@@ -507,11 +517,7 @@ def test_a_body_that_cannot_be_read_is_undecodable(app: Celery) -> None:
     ping = app.task(name="ping")(lambda: None)
     ping.delay()
     (delivery,) = claim(app)
-    import msgspec  # noqa: PLC0415
-
-    broken = msgspec.structs.replace(
-        delivery, message=msgspec.structs.replace(delivery.message, body=b"[1, 2]")
-    )
+    broken = replace(delivery, message=replace(delivery.message, body=b"[1, 2]"))
     outcome = run(app, broken)
     assert outcome.ending is Ending.UNDECODABLE
     assert "instead of [args, kwargs, embed]" in outcome.reason

@@ -14,9 +14,11 @@ import fcntl
 import logging
 import os
 import random
+import select
 import signal
 import socket
 import sys
+import threading
 from typing import Any, NoReturn
 
 import msgspec
@@ -33,7 +35,7 @@ from celeriac.pools.slots import Slots
 
 F_SETSIG = 10  # Linux; not in the fcntl module
 
-_jobs = msgspec.msgpack.Decoder(Job)
+_jobs = msgspec.msgpack.Decoder(tuple[int, Job])
 _chores = msgspec.msgpack.Decoder(Chore)
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -66,6 +68,8 @@ class Child:
         self._slots = slots
         self._slot = slot
         self._stream = stream
+        self._writing = threading.Lock()
+        self._in_frame = False
         self._raised = False
         self._idle = False
         self._retiring = False
@@ -74,12 +78,24 @@ class Child:
     # -- the port of a run
 
     def ask(self, number: int) -> bool:
-        self._stream.sendall(packets.frame(packets.ASK, number))
-        return self._stream.recv(1) == b"\1"
+        self._slots.hold(self._slot)
+        self._write(packets.frame(packets.ASK, number))
+        allowed = self._stream.recv(1) == b"\1"
+        self._slots.resume(self._slot)
+        return allowed
 
     def store(self, put: Put) -> None:
         number = self._slots.job(self._slot)
-        self._stream.sendall(packets.frame(packets.STORE, number, _encode(put)))
+        self._write(packets.frame(packets.STORE, number, _encode(put)))
+
+    def _write(self, frame: bytes) -> None:
+        """Send a frame: whole, whatever threads and time limits the task has."""
+        with self._writing:
+            try:
+                self._in_frame = True
+                self._stream.sendall(frame)
+            finally:
+                self._in_frame = False
 
     # -- serving
 
@@ -87,35 +103,42 @@ class Child:
         """Run jobs until there are no more, or this child is to be replaced."""
         receiver = packets.Receiver(jobs)
         while not self._retires():
-            job = self._take(receiver)
-            if job is None:
+            taken = self._take(receiver)
+            if taken is None:
                 return
-            self._slots.begin(self._slot, job.number)
+            serial, job = taken
+            if not self._slots.begin(self._slot, job.number, serial):
+                self._write(packets.frame(packets.VOID, job.number, _encode(serial)))
+                continue
             outcome = self._run(job)
             if outcome is not None:
-                frame = packets.frame(packets.OUTCOME, job.number, _encode(outcome))
-                self._stream.sendall(frame)
+                self._write(packets.frame(packets.OUTCOME, job.number, _encode(outcome)))
             self._slots.end(self._slot)
             self._done += 1
 
     def serve_chores(self, jobs: socket.socket) -> None:
         """Do chores until there are no more."""
         receiver = packets.Receiver(jobs)
-        while packet := receiver.receive():
-            chore = _chores.decode(packet[0])
+        while packet := self._wait(receiver):
+            chore = _chores.decode(packet)
             do_chore(self._app, chore, self.hostname)
-            self._stream.sendall(packets.frame(packets.DONE, chore.number))
+            self._write(packets.frame(packets.DONE, chore.number))
 
-    def _take(self, receiver: packets.Receiver) -> Job | None:
+    def _take(self, receiver: packets.Receiver) -> tuple[int, Job] | None:
+        packet = self._wait(receiver)
+        return None if packet is None else _jobs.decode(packet)
+
+    def _wait(self, receiver: packets.Receiver) -> bytes | None:
+        """Wait for a packet; None if there will be none, or this child is to end."""
         try:
-            # A job that arrives in the very moment of SIGTERM is taken and not marked; the parent
+            # A job that arrives in the very moment of SIGTERM is taken and not begun; the parent
             # finds that out when this process has ended, and submits it again.
             self._idle = True
-            packet = receiver.receive()
+            packet = None if self._retiring else receiver.receive()
             self._idle = False
         except _Retire:
             return None
-        return None if packet is None else _jobs.decode(packet[0])
+        return None if packet is None else packet[0]
 
     def _run(self, job: Job) -> Outcome | None:
         self._raised = False
@@ -145,13 +168,16 @@ class Child:
 
     def _on_soft_limit(self, *_: Any) -> None:
         job = self._slots.job(self._slot)
-        if self.inside and job and not self._raised and self._slots.wanted(self._slot) == job:
+        if not self.inside or self._in_frame or self._raised:
+            return  # Where it could do harm, or once more: the parent will come back to it.
+        if job and self._slots.wanted(self._slot) == job:
             self._raised = True
             raise SoftTimeLimitExceeded()
 
     def _on_term(self, *_: Any) -> None:
         self._retiring = True
         if self._idle:
+            self._idle = False
             raise _Retire
 
     def _on_unraisable(self, unraisable: Any) -> None:
@@ -177,7 +203,7 @@ def main(
         hold_lifeline(lifeline, group=True)
         child.install_signals()
         random.seed()
-        _shed_in_grandchildren(jobs, stream, lifeline)
+        _shed_in_grandchildren(jobs, stream, child._slots, lifeline)
         set_up_logging(child._app, child._config.loglevel, name)
         signals.worker_process_init.send(child.hostname)
         if chores:
@@ -190,13 +216,19 @@ def main(
     except BaseException:
         logging.getLogger("celeriac.pools").exception("child process failed")
     finally:
-        signals.worker_process_shutdown.send(child.hostname, pid=os.getpid(), exitcode=status)
-        for flush in (sys.stdout.flush, sys.stderr.flush, logging.shutdown):
-            try:
-                flush()
-            except (OSError, ValueError):
-                pass
-        os._exit(status)
+        try:
+            _take_leave(child.hostname, status)
+        finally:
+            os._exit(status)
+
+
+def _take_leave(hostname: str, status: int) -> None:
+    signals.worker_process_shutdown.send(hostname, pid=os.getpid(), exitcode=status)
+    for flush in (sys.stdout.flush, sys.stderr.flush, logging.shutdown):
+        try:
+            flush()
+        except (OSError, ValueError):
+            pass
 
 
 def hold_lifeline(descriptor: int, *, group: bool) -> None:
@@ -211,6 +243,10 @@ def hold_lifeline(descriptor: int, *, group: bool) -> None:
     fcntl.fcntl(descriptor, F_SETSIG, signal.SIGKILL)
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    if poll.poll(0):
+        os._exit(1)  # It was closed before: no signal will come.
 
 
 def set_up_logging(app: Celery, level: str, process: str) -> None:
@@ -231,16 +267,22 @@ def resident_kib() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def _shed_in_grandchildren(jobs: socket.socket, stream: socket.socket, lifeline: int) -> None:
+def _shed_in_grandchildren(
+    jobs: socket.socket, stream: socket.socket, slots: Slots, lifeline: int
+) -> None:
     """See to it that processes forked by tasks hold no descriptor of ours.
 
     Programs that tasks start close them anyway: all of them are close-on-exec.
     """
+    pipes = [lifeline]
 
     def shed() -> None:
         jobs.close()
         stream.close()
-        os.close(lifeline)
+        slots.close()
+        while pipes:
+            # Once: in a fork of the fork this number may be somebody else's.
+            os.close(pipes.pop())
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

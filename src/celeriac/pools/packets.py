@@ -75,7 +75,9 @@ class Receiver:
         try:
             size, ancillary, _, _ = self._end.recvmsg_into([self._buffer], _ANCILLARY, flags)
         except ConnectionResetError:
-            return None  # It closed while something of ours lay unread.
+            # It closed while something of ours lay unread. That is told once; what it sent before
+            # is still there to be read.
+            size, ancillary, _, _ = self._end.recvmsg_into([self._buffer], _ANCILLARY, flags)
         if size == 0:
             return None
         data = bytes(self._view[1:size])

@@ -81,7 +81,7 @@ class Slots:
 
     def jobs(self) -> list[int]:
         """Return what ``job`` returns, of every slot."""
-        return self._words[_JOB : _FENCE : _WORDS].tolist()
+        return self._words[_JOB:_FENCE:_WORDS].tolist()
 
     def seconds(self, slot: int) -> float:
         """Return for how long its job has been running; 0 while that waits for permission."""

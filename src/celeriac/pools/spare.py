@@ -1,8 +1,7 @@
 """The spare child: forked when a chore comes, kept until the worker ends.
 
 Chores have a time limit each; a spare child that hangs is killed, and its next chores go to a new
-one.
-"""
+one."""
 
 import itertools
 import logging
@@ -36,22 +35,22 @@ class Spare:
         self._sent: set[int] = set()
         self._since = 0.0
         self._kin: Kin | None = None
-        self._idle = threading.Condition()
+        # Guards all of the above between the supervising and the reporting thread.
+        self._lock = threading.Lock()
 
     def do(self, make: Callable[..., Chore] = Chore, **fields: Any) -> None:
         """Queue a chore. Never blocks."""
         chore = make(number=next(self._numbers), **fields)
-        with self._idle:
+        with self._lock:
             self._pending[chore.number] = chore
         self._nursery.wake()
 
     def done(self, number: int) -> None:
         """A chore is done. The reporting thread."""
-        with self._idle:
+        with self._lock:
             self._pending.pop(number, None)
+            self._sent.discard(number)
             self._since = monotonic()
-            if not self._pending:
-                self._idle.notify_all()
 
     @property
     def busy(self) -> bool:
@@ -60,12 +59,15 @@ class Spare:
 
     def born(self, kin: Kin) -> None:
         """The spare child has begun. The supervising thread."""
-        self._kin = kin
-        self._since = monotonic()
+        with self._lock:
+            self._kin = kin
+            self._since = monotonic()
 
     def died(self, kin: Kin) -> None:
-        """The spare child has ended; the chore it did is given up. The supervising thread."""
-        with self._idle:
+        """The spare child has ended, and all that it did is known; what it was doing is given up.
+
+        The reporting thread."""
+        with self._lock:
             first = next(iter(self._pending), None)
             if first is not None and first in self._sent:
                 chore = self._pending.pop(first)
@@ -76,24 +78,41 @@ class Spare:
             self._theirs.close()
             self._ours, self._theirs = packets.pair()
             self._kin = None
+        self._nursery.wake()
 
     def enforce(self) -> float:
         """Fork, hand over, kill, as needed; return the seconds until the next look."""
-        if not self._pending:
+        with self._lock:
+            if not self._pending:
+                return 60.0
+            if self._kin is None:
+                return self._fork()
+            return self._hand_over(self._kin)
+
+    def close(self) -> None:
+        """Let go of the sockets, when no spare child lives any more."""
+        with self._lock:
+            self._ours.close()
+            self._theirs.close()
+
+    def _fork(self) -> float:
+        if self._nursery.expects(SPARE_SLOT):
             return 60.0
-        if self._kin is None:
-            if not self._nursery.expects(SPARE_SLOT):
-                self._nursery.fork(SPARE_SLOT, jobs=self._theirs)
-            return 60.0
+        pause = self._nursery.can_fork()
+        if not pause:
+            self._nursery.fork(SPARE_SLOT, jobs=self._theirs)
+        return pause or 60.0
+
+    def _hand_over(self, kin: Kin) -> float:
         for number, chore in list(self._pending.items()):
             if number not in self._sent:
-                if not self._sent & self._pending.keys():
+                if not self._sent:
                     self._since = monotonic()
                 if not packets.send(self._ours, _encode(chore), block=False):
-                    return 0.05
+                    break  # It has enough to do.
                 self._sent.add(number)
         left = self._since + CHORE_SECONDS - monotonic()
         if left <= 0:
-            self._kin.kill()
+            kin.kill()
             return 60.0
-        return left
+        return left if self._sent == self._pending.keys() else min(left, 0.05)

@@ -24,10 +24,14 @@ from celeriac.exceptions import AppNotFound, CeleriacError
 from celeriac.pools import packets
 from celeriac.pools.child import Child, ChildConfig, hold_lifeline, main, set_up_logging
 from celeriac.pools.manifest import AppFailed, Manifest, TaskOptions
+from celeriac.pools.reaping import become_subreaper, reap_strangers
 from celeriac.pools.slots import Slots
 from celeriac.settings import Settings
 
 log = logging.getLogger("celeriac.pools")
+
+STRANGERS = 10.0
+"""Seconds between looks for dead processes that tasks left behind."""
 
 
 class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,12 +90,14 @@ class Template:
         control: socket.socket,
         jobs: socket.socket,
         slots: Slots,
+        lifeline: int,
     ) -> None:
         self._app = app
         self._config = config
         self._control = control
         self._jobs = jobs
         self._slots = slots
+        self._lifeline = lifeline
         self._children: dict[int, int] = {}
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
@@ -100,7 +106,7 @@ class Template:
         """Answer requests until the parent closes the control socket."""
         receiver = packets.Receiver(self._control)
         while True:
-            for descriptor, _ in self._poll.poll():
+            for descriptor, _ in self._poll.poll(STRANGERS * 1000):
                 if descriptor != self._control.fileno():
                     self._reap(descriptor)
                     continue
@@ -108,6 +114,7 @@ class Template:
                 if packet is None:
                     return
                 self._fork(_requests.decode(packet[0]), packet[1])
+            reap_strangers(self._children.values())
 
     def _fork(self, request: ForkRequest, descriptors: list[int]) -> None:
         stream, lifeline, *jobs = descriptors
@@ -116,12 +123,17 @@ class Template:
         try:
             pid = os.fork()
         except OSError as error:
-            packets.send(self._control, _encode(ForkFailed(request.slot, str(error))))
-            return
+            pid = -1
+            notice = ForkFailed(request.slot, str(error))
         if pid == 0:
             self._become_child(request, stream, lifeline, jobs)
         for descriptor in descriptors:
             os.close(descriptor)
+        if pid < 0:
+            packets.send(self._control, _encode(notice))
+            return
+        # As the child does itself: whoever comes first, it leads a group from here on.
+        _lead_group(pid)
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = pid
         self._poll.register(pidfd, select.POLLIN)
@@ -131,9 +143,12 @@ class Template:
         self, request: ForkRequest, stream: int, lifeline: int, jobs: list[int]
     ) -> None:
         self._control.close()
-        for pidfd in self._children:
-            os.close(pidfd)
-        source = socket.socket(fileno=jobs[0]) if jobs else self._jobs
+        for descriptor in (self._lifeline, *self._children):
+            os.close(descriptor)
+        source = self._jobs
+        if jobs:
+            source.close()
+            source = socket.socket(fileno=jobs[0])
         own = socket.socket(fileno=stream)
         child = Child(self._app, self._config.child, self._slots, request.slot, own)
         kind = "Spare" if request.chores else "ForkPoolWorker"
@@ -152,6 +167,13 @@ def open_sockets() -> int:
     """Return how many sockets this process holds."""
     links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
     return sum(os.path.islink(link) and "socket:" in os.readlink(link) for link in links)
+
+
+def _lead_group(pid: int) -> None:
+    try:
+        os.setpgid(pid, pid)
+    except OSError:
+        pass  # It has done so, or it has ended already.
 
 
 def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manifest:
@@ -252,7 +274,7 @@ def run(descriptors: list[int]) -> None:
         app = load_app(config)
         threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
         manifest = build_manifest(app, threads, open_sockets() - before)
-    except Exception as error:  # noqa: BLE001 - the user's module may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may raise anything
         packets.send(control, _encode_hello(_app_failed(config.spec, error)))
         return
     config = msgspec.structs.replace(config, child=with_settings(config.child, app.settings))
@@ -261,10 +283,12 @@ def run(descriptors: list[int]) -> None:
     app.close()
     gc.collect()
     gc.freeze()
-    Template(app, config, control, socket.socket(fileno=jobs_fd), Slots(slots_fd)).serve()
+    become_subreaper()
+    jobs = socket.socket(fileno=jobs_fd)
+    Template(app, config, control, jobs, Slots(slots_fd), lifeline).serve()
 
 
-def _app_failed(spec: str, error: Exception) -> AppFailed:
+def _app_failed(spec: str, error: BaseException) -> AppFailed:
     if isinstance(error, AppNotFound):
         return AppFailed(message=str(error))
     if isinstance(error, CeleriacError):
