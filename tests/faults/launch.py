@@ -168,7 +168,7 @@ def _striker(point: Point, home: str) -> Callable[[], None]:
             return
         stopped = point.signal == signal.SIGSTOP
         Book(home).write(Fault(point.role, point.name, os.getpid(), monotonic(), stopped))
-        if stopped:
+        if stopped and not point.name.endswith(".inside"):
             _stop_between_transactions()
         else:
             os.kill(os.getpid(), point.signal)

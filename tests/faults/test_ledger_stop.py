@@ -3,11 +3,14 @@
 import re
 import signal
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
+from celeriac.worker.window import MOST
+
 from tests.faults.ledger import close
-from tests.fixtures.ledger import Begun
+from tests.fixtures.ledger import Begun, Fault
 from tests.fixtures.ledger_site import Producer, Site, Worker, kill
 from tests.fixtures.ledger_tasks import HEALTHY
 from tests.fixtures.waiting import eventually
@@ -42,3 +45,29 @@ def test_the_late_commit_of_a_stopped_parent_is_refused(point: str, home: Path) 
         assert fresh == ["stopped@here"] * 100
         report = close(site, 0, [])
         assert report.passed, f"\n{report}"
+
+
+def test_a_parent_that_stands_still_inside_a_commit_holds_up_the_others_and_nothing_is_lost(
+    home: Path,
+) -> None:
+    # It holds the lock of the embedded file all the while: nobody can claim, renew or take over.
+    point = "parent.commit.inside"
+    with Site(home / "ledger") as site:
+        producer = Producer(site)
+        other = Worker(site, [], [])
+        stopped = Worker(site, ["--at", f"{point}:5:stop"], [])
+        producer.publish(600, HEALTHY, 0.005)
+        eventually(lambda: site.look() and site.struck(point), 20)
+        for worker in (stopped, other):
+            site.hold(worker.pid)
+        # The leases of the other one, too, end while it waits.
+        site.book.write(Fault("parent", "held up", other.pid, monotonic(), stopped=True))
+        resume_at = monotonic() + 2.5
+        eventually(lambda: (site.look(), monotonic() > resume_at)[1])
+        done = len(site.ended)
+        kill(stopped.pid, signal.SIGCONT)
+        eventually(site.settled, 20)
+        assert done < 600
+        report = close(site, 0, [])
+        assert report.passed, f"\n{report}"
+        assert max(report.in_flight) <= MOST

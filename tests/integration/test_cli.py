@@ -161,7 +161,8 @@ class TestApp:
         assert (answer.status, answer.out) == (2, "")
         *text, error, line = answer.err.splitlines()
         assert error.startswith(last)
-        assert line.startswith(f"celeriac: -A {module}: importing it raised {last.split(':', maxsplit=1)[0]}(")
+        kind = last.partition(":")[0]
+        assert line.startswith(f"celeriac: -A {module}: importing it raised {kind}(")
         for code in theirs:
             assert f"    {code}" in text
         files = [found for found in text if found.startswith("  File ")]
@@ -446,7 +447,7 @@ class TestWhatAWorkerSays:
         listed = [line.strip() for line in lines[10 : 10 + len(app.tasks)]]
         assert listed == [f". {name}" for name in sorted(app.tasks)]
 
-    def test_nothing_if_it_is_to_be_quiet(self, here: str) -> None:
+    def test_nothing_if_it_is_to_be_quiet(self, worker: WorkerProcess, here: str) -> None:
         with WorkerProcess(APP, here, "-q", "-Q", "quiet") as quiet:
             assert quiet.ready().lines[0].endswith("ready.\n")
             quiet.stop()
@@ -489,7 +490,7 @@ class TestWhatAWorkerSays:
             rf"INFO/ForkPoolWorker-\d+\] {APP}\.logs\[{said.id}\]: the task says hello$"
         )
 
-    def test_its_default_name(self, here: str) -> None:
+    def test_its_default_name(self, worker: WorkerProcess, here: str) -> None:
         with WorkerProcess(APP, here, "-Q", "named") as named:
             assert named.ready().lines[0] == f"celeriac worker celery@{HOST}\n"
             sent = working.request.apply_async(queue="named")

@@ -38,7 +38,7 @@ def mypy(file: Path, scratch: Path) -> Refusals:
 def pyright(file: Path, scratch: Path) -> Refusals:
     snippet = scratch / file.name
     snippet.write_text(file.read_text("utf-8"), "utf-8")
-    settings = {"typeCheckingMode": "strict", "reportUnusedCoroutine": "none"}
+    settings = {"typeCheckingMode": "strict"}
     (scratch / "pyrightconfig.json").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
     said = json.loads(run(command, cwd=scratch))

@@ -73,8 +73,8 @@ class Consumer(ABC):
 
     lease: float
     """Seconds that a lease lasts."""
-    _published: frozenset[str] = frozenset()
-    """Receipts whose follow-ups are published, while the store has not taken their documents."""
+    _published: frozenset[tuple[str, Publish]] = frozenset()
+    """Follow-ups that are published, while the store has not taken the documents beside them."""
 
     @abstractmethod
     def claim(self, count: int, size: int) -> list[Delivery]:
@@ -150,14 +150,14 @@ class Consumer(ABC):
         wanted = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict is SETTLED]
         stale = self._stale([completion.receipt for completion in wanted])
         live = [completion for completion in wanted if completion.receipt not in stale]
-        fresh = [completion for completion in live if completion.receipt not in self._published]
-        self._publish([publish for completion in fresh for publish in completion.publishes])
+        fresh = [p for c in live for p in c.publishes if (c.receipt, p) not in self._published]
+        self._publish(fresh)
         # A store that is away has the commit tried again: what was published is not published twice.
-        self._published |= {completion.receipt for completion in fresh if completion.publishes}
+        self._published |= {(c.receipt, p) for c in live for p in c.publishes}
         if store is not None and (puts := [put for c in live for put in c.puts]):
             store.put(puts)
         settled = iter(self._settle(live))
-        self._published -= {completion.receipt for completion in live}
+        self._published -= {(c.receipt, p) for c in completions for p in c.publishes}
         for index, completion in enumerate(completions):
             if verdicts[index] is SETTLED:
                 lost = completion.receipt in stale

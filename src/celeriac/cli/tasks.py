@@ -131,7 +131,7 @@ def result(spec: str, task_id: str, timeout: float | None, traceback: bool) -> N
     found = app.AsyncResult(task_id)
     if traceback:
         found.get(timeout, propagate=False)
-        click.echo(found.traceback or "no traceback")
+        click.echo((found.traceback or "no traceback").rstrip())
         return
     _show(found, timeout)
 

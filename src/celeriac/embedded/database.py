@@ -35,8 +35,8 @@ SCHEMA_VERSION = 1
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _NETWORK_FILE_SYSTEMS = frozenset(
     [
-        *("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre"),
-        *("nfs", "nfs4", "ncpfs", "smb3", "smbfs"),
+        *("afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre", "nfs"),
+        *("nfs4", "ncpfs", "smb3", "smbfs"),
     ]
 )
 _BUSY = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
@@ -358,7 +358,8 @@ def _file_system(folder: str) -> str:
             for line in mounts:
                 _, point, found = line.split(" ", 3)[:3]
                 point = point.replace("\\040", " ").rstrip("/")
-                if (folder + "/").startswith(point + "/") and len(point) > best:
+                # Of two that are mounted on one point, the later one counts.
+                if (folder + "/").startswith(point + "/") and len(point) >= best:
                     best, kind = len(point), found
     except OSError:
         return ""
