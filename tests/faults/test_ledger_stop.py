@@ -8,7 +8,6 @@ from time import monotonic
 import pytest
 
 from celeriac.worker.window import MOST
-
 from tests.faults.ledger import close
 from tests.fixtures.ledger import Begun, Fault
 from tests.fixtures.ledger_site import Producer, Site, Worker, kill
@@ -24,7 +23,7 @@ def test_the_late_commit_of_a_stopped_parent_is_refused(point: str, home: Path) 
         producer = Producer(site)
         producer.publish(300, HEALTHY, 0.002)
         stopped = Worker(site, ["--at", f"{point}:5:stop"], ["-n", "stopped@here"])
-        eventually(lambda: site.look() and site.struck(point))
+        eventually(lambda: (site.look(), site.struck(point))[1])
         site.hold(stopped.pid)
         other = Worker(site, [], ["-n", "other@here"])
         eventually(site.settled, 20)
@@ -56,8 +55,9 @@ def test_a_parent_that_stands_still_inside_a_commit_holds_up_the_others_and_noth
         producer = Producer(site)
         other = Worker(site, [], [])
         stopped = Worker(site, ["--at", f"{point}:5:stop"], [])
+        eventually(lambda: site.settled() and site.workers_ready() == 2)
         producer.publish(600, HEALTHY, 0.005)
-        eventually(lambda: site.look() and site.struck(point), 20)
+        eventually(lambda: (site.look(), site.struck(point))[1], 20)
         for worker in (stopped, other):
             site.hold(worker.pid)
         # The leases of the other one, too, end while it waits.

@@ -39,7 +39,7 @@ NO_LIMITS = Limits()
 
 
 class Started(Struct, frozen=True):
-    """A job that asks is about to begin."""
+    """A job that asks is about to begin. It may be told again, if the slot died before permission."""
 
     number: int
 
@@ -109,6 +109,10 @@ class ExecutorPool(ABC):
         """Look after slots and limits for up to ``timeout`` seconds. One thread, again and again."""
 
     @abstractmethod
+    def nudge(self) -> None:
+        """Make ``supervise`` return. Any thread, and signal handlers; never blocks."""
+
+    @abstractmethod
     def recall(self) -> list[int]:
         """Take back the jobs that no slot has begun; return their numbers. Any thread."""
 
@@ -122,15 +126,31 @@ class ExecutorPool(ABC):
 
     @abstractmethod
     def running(self) -> dict[int, float]:
-        """Return the jobs that run now, with the seconds since their start. Any thread."""
+        """Return the jobs that run now, with the seconds since their start. Any thread.
+
+        A job that waits for ``permit`` has run for 0 s.
+        """
+
+    @property
+    @abstractmethod
+    def outstanding(self) -> int:
+        """How many jobs were submitted and not yet reported, recalled or cancelled. Any thread."""
 
     @abstractmethod
     def drain(self) -> None:
-        """Let the slots end when they have nothing to do; nothing is submitted any more."""
+        """Let the slots end when they have nothing to do. Any thread; idempotent.
+
+        From now on ``submit`` returns False. What was submitted is run, or reported as ``Unrun``.
+        """
+
+    @abstractmethod
+    def halt(self) -> None:
+        """End what runs, with all processes it started; none of it is reported. Supervisor."""
 
     @abstractmethod
     def stop(self) -> Sequence[int]:
         """End all slots at once, with all processes their jobs started.
 
-        Return the numbers of the jobs that had not finished. Idempotent. Supervisor.
+        Return the numbers of the jobs that were not reported; of those, ``reports`` may still tell
+        the outcome if it was there. Idempotent: a second time it returns nothing. Supervisor.
         """

@@ -43,7 +43,7 @@ class Leases(Service):
         self._flights = flights
         self._freed = freed
         self._asked = threading.Event()
-        self._ailing = False
+        self._ailing: set[Callable[[], None]] = set()
         self.beat = monotonic()
         """When it last went round; the worker ends if that is too long ago."""
 
@@ -95,10 +95,11 @@ class Leases(Service):
     def _attempt(self, duty: Callable[[], None]) -> None:
         try:
             duty()
-            self._ailing = False
+            self._ailing.discard(duty)
         except StorageCorrupt:
             raise
         except OperationalError as error:
-            if not self._ailing:
+            # Said once for each duty: sweeping may go well, while renewing does not.
+            if duty not in self._ailing:
                 log.error("cannot look after leases, trying again: %s", error)
-            self._ailing = True
+            self._ailing.add(duty)

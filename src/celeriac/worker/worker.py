@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from celeriac.brokers.base import LEASE
 from celeriac.brokers.urls import open_broker
-from celeriac.exceptions import OperationalError
+from celeriac.exceptions import CeleriacError, OperationalError
 from celeriac.pools.manifest import Manifest
 from celeriac.pools.processes import ProcessPool
 from celeriac.results.urls import open_store
@@ -116,10 +116,12 @@ class Worker:
             self._wind_up()
         finally:
             self.pool.stop()
-        if self.failure is not None:
-            log.critical("the worker ends because a part of it failed", exc_info=self.failure)
-            return 1
-        return 0
+        if self.failure is None:
+            return 0
+        # What is ours says itself what to do; the trace of anything else is wanted in a report.
+        known = isinstance(self.failure, CeleriacError)
+        log.critical("the worker ends: %s", self.failure, exc_info=None if known else self.failure)
+        return 1
 
     def _greet(self) -> None:
         if not self.options.quiet:
