@@ -101,7 +101,7 @@ class Celery:
         self.main = main or "__main__"
         self.conf = Configuration()
         self.tasks = TaskRegistry()
-        self.folder = _folder_of_caller()
+        self.module, self.folder = _caller()
         """The folder of the module that made the app: it tells embedded files of equal names apart.
         """
         self._opening = threading.RLock()
@@ -278,7 +278,8 @@ class Celery:
     @property
     def spec(self) -> str:
         """What to write behind ``-A`` to find this app, as far as it can be told."""
-        return self.main if self.main != "__main__" else "your_module"
+        known = (name for name in (self.module, self.main) if name != "__main__")
+        return next(known, "your_module")
 
     def close(self) -> None:
         """Let go of connections. They are opened again when needed (APP-28)."""
@@ -343,13 +344,14 @@ def _settings_source(name: str) -> Any:
         attribute = f"{last}.{attribute}" if attribute else last
 
 
-def _folder_of_caller() -> str:
-    """Return the folder of the first module outside this one on the stack."""
+def _caller() -> tuple[str, str]:
+    """Return name and folder of the first module outside this one on the stack."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
         frame = frame.f_back
     file = frame.f_globals.get("__file__")
-    return os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
+    folder = os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
+    return str(frame.f_globals.get("__name__", "__main__")), folder
 
 
 def _check_options(name: str, options: Mapping[str, Any], base: type[BaseTask[Any, Any]]) -> None:
@@ -379,6 +381,9 @@ def find_app(spec: str) -> Celery:
     then the submodule ``celery``, then the first app found is taken. Raises AppNotFound with what
     to write instead; what the user's own modules raise comes through as it is.
     """
+    if "/" in spec or spec.endswith(".py"):
+        name = spec.rpartition("/")[2].removesuffix(".py")
+        raise AppNotFound(f"-A {spec}: write the name of a module, not of a file: -A {name}")
     module_name, colon, attribute = spec.partition(":")
     if colon:
         return _as_app(_attribute(_import(module_name, spec), attribute, spec), spec)
@@ -410,7 +415,11 @@ def _attribute(module: ModuleType, path: str, spec: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise AppNotFound(f"-A {spec}: module {module.__name__} has no {path!r}") from None
+            apps = [n for n, value in vars(module).items() if isinstance(value, Celery)]
+            raise AppNotFound(
+                f"-A {spec}: module {module.__name__} has no {path!r}; "
+                f"its apps are: {', '.join(apps) or 'none'}"
+            ) from None
     return found
 
 

@@ -148,7 +148,13 @@ class WorkerLostError(TaskError):
 
 
 class TimeLimitExceeded(TaskError):
-    """The task ran past its hard time limit and its process was killed (PROT-01)."""
+    """The task ran past its hard time limit, in seconds, and its process was killed (PROT-01)."""
+
+    def __str__(self) -> str:
+        limit = self.args[0] if self.args else None
+        if not isinstance(limit, int | float):
+            return super().__str__()
+        return f"the hard time limit of {limit:g} s passed"
 
 
 class SoftTimeLimitExceeded(TaskError):

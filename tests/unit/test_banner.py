@@ -17,11 +17,12 @@ def test_it_names_app_broker_store_guarantee_pool_queues_and_tasks() -> None:
     assert lines["guarantee"] == "at least once: a task may run twice, none is lost"
     assert lines["pool"] == "4 processes"
     assert lines["queues"] == "celery, slow"
-    assert text.endswith("  tasks\n    . shop.pay\n    . shop.ship\n")
+    assert "  tasks\n    . shop.pay\n    . shop.ship\n\n" in text
+    assert text.endswith("Ctrl-C stops it; -l info shows what it does.\n")
 
 
 def test_it_says_so_if_there_are_no_tasks() -> None:
-    assert banner(manifest(), "w1@box", 1, ("celery",)).endswith("  tasks\n    (none)\n")
+    assert "  tasks\n    (none)\n\n" in banner(manifest(), "w1@box", 1, ("celery",))
 
 
 def test_it_counts_one_process_as_one() -> None:

@@ -53,11 +53,16 @@ class ScriptedPool(ExecutorPool):
         self.permits: list[tuple[int, bool]] = []
         self.cancelled: list[int] = []
         self.chores: list[dict[str, Any]] = []
-        self.outstanding = 0
         self.spare = self
 
     def do(self, **chore: Any) -> None:
         self.chores.append(chore)
+
+    outstanding = 0
+
+    def halt(self) -> None: ...
+
+    def nudge(self) -> None: ...
 
     def start(self, slots: int) -> None: ...
 

@@ -24,7 +24,9 @@ def banner(manifest: Manifest, hostname: str, slots: int, queues: Sequence[str])
         "  tasks",
         *(f"    . {task.name}" for task in manifest.tasks),
     ]
-    return "\n".join(lines if manifest.tasks else [*lines, "    (none)"]) + "\n"
+    if not manifest.tasks:
+        lines.append("    (none)")
+    return "\n".join([*lines, "", "Ctrl-C stops it; -l info shows what it does.", ""])
 
 
 def guarantee(tasks: Sequence[TaskOptions]) -> str:

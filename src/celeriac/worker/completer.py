@@ -38,6 +38,8 @@ MOST_HELD = 256 * 1024 * 1024
 LONGEST_PAUSE = 5.0
 LAST_TRIES = 3
 """Failed commits after which a stopping worker gives up; its messages are redelivered."""
+CUT_SHORT = (Ending.LOST, Ending.TIMED_OUT, Ending.STOPPED)
+"""Endings that may come before a run has begun."""
 CROWD = 32
 """Jobs under way from which on a commit waits for company."""
 GATHER = 0.003
@@ -178,18 +180,24 @@ class Completer(Service):
 
     def _conclude(self, flight: Flight, outcome: Outcome) -> None:
         """A run ended, in its child or with it."""
-        decision = settle(outcome.ending, flight.task, flight.delivery.losses, self._limit)
+        decision = self._decide(flight, outcome.ending)
         message = flight.delivery.message
         puts: tuple[Put, ...] = ()
         if outcome.document and self._store is not None:
             puts = (self._documents.put(message, outcome.document, outcome.state),)
         self._items.append(self._final(flight, outcome, decision, puts))
 
+    def _decide(self, flight: Flight, ending: Ending) -> Decision:
+        if not flight.task.acks_late and not flight.settling and ending in CUT_SHORT:
+            # It waited for leave to begin: the message is not acknowledged, and nothing has run.
+            return Decision(Settlement.REQUEUE)
+        return settle(ending, flight.task, flight.delivery.losses, self._limit)
+
     def _mourn(self, flight: Flight, lost: Lost) -> None:
         """A run died with its child, or was killed at its hard limit."""
         ending = Ending.LOST if lost.overtime is None else Ending.TIMED_OUT
         outcome = Outcome(ending=ending, reason=f"task {flight.label} was lost: {lost.reason}")
-        decision = settle(ending, flight.task, flight.delivery.losses, self._limit)
+        decision = self._decide(flight, ending)
         puts: tuple[Put, ...] = ()
         if decision.fails:
             error = death(lost.overtime, outcome.reason)

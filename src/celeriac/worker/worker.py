@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from celeriac.brokers.base import LEASE
 from celeriac.brokers.urls import open_broker
-from celeriac.exceptions import CeleriacError, OperationalError
+from celeriac.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
 from celeriac.pools.manifest import Manifest
 from celeriac.pools.processes import ProcessPool
 from celeriac.results.urls import open_store
@@ -61,6 +61,11 @@ class Worker:
         self.pool = pool
         self.slots = options.concurrency or _concurrency(settings.worker_concurrency)
         self.queues = options.queues or (settings.task_default_queue,)
+        if manifest.broker.startswith("memory:"):
+            raise ImproperlyConfigured(
+                "memory:// lives inside one process, and a worker is another one; leave broker_url out "
+                "for the embedded file"
+            )
         self.broker = open_broker(manifest.broker, settings.broker_timeout)
         self.store = open_store(manifest.store, settings.broker_timeout)
         lease = float(settings.broker_transport_options.get("lease", LEASE))
