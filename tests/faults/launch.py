@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from functools import wraps
 from itertools import count
@@ -171,9 +172,14 @@ def _striker(point: Point, home: str) -> Callable[[], None]:
         if stopped and not point.name.endswith(".inside"):
             _stop_between_transactions()
         else:
-            os.kill(os.getpid(), point.signal)
+            _signal_to_self(point.signal)
 
     return strike
+
+
+def _signal_to_self(number: int) -> None:
+    # To this thread: a process that stops itself would let this very thread run on for a moment.
+    signal.pthread_kill(threading.get_ident(), number)
 
 
 def _stop_between_transactions() -> None:
@@ -181,7 +187,7 @@ def _stop_between_transactions() -> None:
     databases = list(database._databases)
     for one in databases:
         one.before_fork()
-    os.kill(os.getpid(), signal.SIGSTOP)
+    _signal_to_self(signal.SIGSTOP)
     for one in databases:
         one.after_fork(child=False)
 

@@ -176,6 +176,10 @@ class TestCold:
         gate.visitor()
         for _ in range(10):
             worker.send(TERM)
+        # Signals that come together are one to the system.
+        worker.wait_for("waiting for 1 running tasks")
+        for _ in range(10):
+            worker.send(TERM)
         worker.ends()
         assert queue() == QueueSize(ready=1)
 

@@ -28,6 +28,7 @@ from celeriac.pools.base import (
     Report,
     Started,
     Stored,
+    Unrun,
 )
 from celeriac.pools.processes import ProcessPool
 from celeriac.results.base import task_key
@@ -438,6 +439,23 @@ class TestLost:
         assert bench.document() is None
         assert bench.pool.chores == []
         assert bench.broker.sizes() == ONE_READY
+
+    @pytest.mark.parametrize("overtime", [None, 0.2], ids=["lost", "over its limit"])
+    def test_before_it_was_permitted_to_begin_it_goes_back_under_any_policy(
+        self, bench: Bench, overtime: float | None
+    ) -> None:
+        bench.claim(acks_late=False)
+        bench.report(Lost(1, "its process was killed by SIGKILL", overtime))
+        assert bench.document() is None
+        assert bench.broker.sizes() == ONE_READY
+        assert len(bench.flights) == 0
+
+    def test_what_a_draining_pool_did_not_run_goes_back_uncounted(self, bench: Bench) -> None:
+        bench.claim()
+        bench.report(Unrun(1))
+        assert bench.document() is None
+        [back] = bench.consumer.claim(1, 1 << 40)
+        assert (back.losses, back.suspect) == (0, False)
 
     def test_no_document_if_errors_are_not_kept(self, bench: Bench) -> None:
         bench.claim(reject_on_worker_lost=False).keeps_errors = False

@@ -75,7 +75,7 @@ class Kin:
         self.doomed: tuple[int, float | None] | None = None
         """The job it is killed for, and the hard limit if that was the reason."""
         self.dismissed = False
-        """Whether it was told to end, for there are too many."""
+        """Whether it is to end though it did nothing wrong."""
         self.signalled = 0.0
         """When it was last told of a soft limit."""
 
@@ -261,6 +261,8 @@ class Nursery:
                 os.eventfd_read(self._wake)
             elif template and descriptor in (template.control.fileno(), template.pidfd):
                 self._hear(template)
+                if template.ended:
+                    self._template_lost(template)
             elif (kin := self._living.get(descriptor)) is not None:
                 self._ended(kin)
 
@@ -291,8 +293,6 @@ class Nursery:
                 log.error("the app cannot be loaded again: %s", text)
             else:
                 self._take(message, descriptors)
-        if template.ended:
-            self._template_lost(template)
 
     def _take(self, notice: Notice, descriptors: list[int]) -> None:
         if isinstance(notice, Forked):
@@ -351,13 +351,12 @@ class Nursery:
         for kin in self.living:
             kin.kill()
         if self._template is not None:
-            self._hear(self._template)  # Its last words: births and deaths.
-        if self._template is not None:
             self._template.end()
-        self._launch_at = float("inf")
+            self._hear(self._template)
         self._give_up_unborn()
         deadline = monotonic() + CLOSING
         for kin in self.living:
+            kin.dismissed = True
             kin.kill()
             self._await(kin, deadline)
         self._poll.close()

@@ -349,6 +349,7 @@ class ProcessPool(ExecutorPool):
     def _end(self, kin: Kin) -> None:
         """End a child and what it runs, without a word."""
         kin.doomed = (self._slots.job(kin.slot), None)
+        kin.dismissed = True
         kin.kill()
 
     def stop(self) -> list[int]:
@@ -364,7 +365,7 @@ class ProcessPool(ExecutorPool):
 
 
 def _checked(slots: int) -> int:
-    if 0 <= slots < SPARE_SLOT:
+    if 0 <= slots <= SPARE_SLOT:
         return slots
     raise ImproperlyConfigured(
         f"a pool cannot have {slots} processes; ask for {SPARE_SLOT} at most, and start more workers"

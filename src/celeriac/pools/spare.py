@@ -35,6 +35,7 @@ class Spare:
         self._sent: set[int] = set()
         self._since = 0.0
         self._kin: Kin | None = None
+        self._closed = False
         # Guards all of the above between the supervising and the reporting thread.
         self._lock = threading.Lock()
 
@@ -74,10 +75,11 @@ class Spare:
                 what = chore.signal or f"the handlers of {chore.message and chore.message.task}"
                 log.error("%s did not come to an end: %s", what, kin.last_words())
             self._sent.clear()
-            self._ours.close()
-            self._theirs.close()
-            self._ours, self._theirs = packets.pair()
             self._kin = None
+            if not self._closed:
+                self._ours.close()
+                self._theirs.close()
+                self._ours, self._theirs = packets.pair()
         self._nursery.wake()
 
     def enforce(self) -> float:
@@ -92,6 +94,7 @@ class Spare:
     def close(self) -> None:
         """Let go of the sockets, when no spare child lives any more."""
         with self._lock:
+            self._closed = True
             self._ours.close()
             self._theirs.close()
 
