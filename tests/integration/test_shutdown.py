@@ -241,6 +241,20 @@ class TestKilled:
         other.wait_for("1 tasks of a lost worker are ready again")
         assert eventually(lambda: queue() == QueueSize())
 
+    def test_what_runs_longer_than_its_lease_is_not_delivered_again(
+        self, start: StartWorker, gate: Gate
+    ) -> None:
+        send(gate, "a")
+        for _ in range(2):
+            start(module="hasty")
+        run = gate.visitor()
+        # The other worker sweeps meanwhile; this one tells when two leases' time has passed.
+        working.pause.apply_async((gate.address, "time"), countdown=2)
+        assert gate.visitor().word == "time"
+        assert gate.deserted()
+        run.let_go()
+        assert eventually(lambda: queue().leased == 1)
+
     def test_a_backlog_survives_and_each_task_runs(
         self, start: StartWorker, tmp_path: Path
     ) -> None:

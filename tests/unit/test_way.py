@@ -90,7 +90,7 @@ def test_jobs_come_out_in_their_order(way: Way, one: Taker, other: Taker) -> Non
 
 def test_what_is_known_of_a_job_is_forgotten_with_it(way: Way) -> None:
     assert way.submit(job(1), Limits(soft=1))
-    assert (way.jobs.keys(), way.limits) == ({1}, {1: Limits(soft=1)})
+    assert (list(way.jobs), way.limits) == ([1], {1: Limits(soft=1)})
     assert way.forget(1) == job(1)
     assert way.forget(1) is None
     assert (way.jobs, way.limits) == ({}, {})

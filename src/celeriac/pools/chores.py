@@ -3,6 +3,7 @@
 Two kinds: a worker signal with receivers, and the failure handlers of a run that was killed.
 """
 
+import logging
 from typing import Any
 
 from msgspec import Struct
@@ -12,6 +13,8 @@ from celeriac.app import Celery
 from celeriac.context import Context
 from celeriac.exceptions import TaskError, TimeLimitExceeded, WorkerLostError
 from celeriac.message import Message
+
+log = logging.getLogger("celeriac.pools")
 
 CHORE_SECONDS = 30.0
 """How long one chore may take before its process is killed."""
@@ -34,7 +37,14 @@ class Chore(Struct, frozen=True, kw_only=True):
 
 
 def do_chore(app: Celery, chore: Chore, hostname: str) -> None:
-    """Do one chore, in the spare child. Errors of user code are logged."""
+    """Do one chore, in the spare child. What goes wrong is logged."""
+    try:
+        _do(app, chore, hostname)
+    except Exception:  # a message that cannot be read, a task that went away: the next chore is due
+        log.exception("chore %r failed", chore)
+
+
+def _do(app: Celery, chore: Chore, hostname: str) -> None:
     if chore.message is not None:
         execution.mourn(app, chore.message, chore.text, death(chore.overtime, chore.text), hostname)
         return

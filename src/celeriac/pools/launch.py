@@ -83,15 +83,16 @@ class TemplateProcess:
         except OSError:
             pass  # It has gone, as will be noticed.
 
-    def end(self) -> None:
-        """Kill it and let go of it. Idempotent."""
-        if self._lifeline >= 0:
-            self._process.kill()
-            self._process.wait()
-            self.control.close()
-            os.close(self.pidfd)
-            os.close(self._lifeline)
-            self._lifeline = -1
+    def kill(self) -> None:
+        """Kill it, and wait until it is dead. What it has said can still be heard."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Let go of descriptors, after its death."""
+        self.control.close()
+        os.close(self.pidfd)
+        os.close(self._lifeline)
 
     def _greeted(self, data: bytes) -> Hello:
         hello = decode_hello(data)

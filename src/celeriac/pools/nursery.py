@@ -184,7 +184,8 @@ class Nursery:
         log.error("the template process ended; starting another one")
         self._poll.unregister(template.control)
         self._poll.unregister(template.pidfd)
-        template.end()
+        template.kill()
+        template.close()
         self._template = None
         stable = template.ready and monotonic() - template.born > STABLE_AFTER
         pause = 0.0 if stable else exponential(self._failed_launches, factor=0.1, maximum=10.0)
@@ -351,8 +352,10 @@ class Nursery:
         for kin in self.living:
             kin.kill()
         if self._template is not None:
-            self._template.end()
+            self._template.kill()
             self._hear(self._template)
+            self._template.close()
+            self._template = None
         self._give_up_unborn()
         deadline = monotonic() + CLOSING
         for kin in self.living:
