@@ -170,8 +170,8 @@ class TestChildKilled:
         for value in range(1500):
             while not bench.offer(bench.job("echo", value)):
                 bench.read(0.1)
-            if value % 50 == 0 and (victims := list(slots_of(bench).values())):
-                os.kill(chance.choice(victims), signal.SIGKILL)
+            if value % 50 == 0 and (victims := bench.pool._nursery.living):
+                chance.choice(victims).send_signal(signal.SIGKILL)
                 killed += 1
         bench.wait_for_all(within=20)
         bench.assert_each_ended_once()
@@ -344,7 +344,7 @@ class TestTemplateKilled:
                 bench.read(0.1)
             if value in (50, 200):
                 kill(template_pid(bench))
-                bench.until(lambda: len(bench.news) > value - 50)
+                bench.until(lambda: len(bench.news) > len(bench.submitted) - 50)
         bench.wait_for_all(within=20)
         bench.assert_each_ended_once()
         assert all(isinstance(report, Finished) for report in bench.news)
@@ -376,12 +376,8 @@ class TestTemplateKilled:
         bench.wait_for_all()
         bench.assert_each_ended_once()
         assert (home / "forked").exists()
-        alive = children(bench, 3)
-        eventually(
-            lambda: (
-                {pid for pid, *_ in notes(home) if not dead(pid)} <= {*alive, template_pid(bench)}
-            )
-        )
+        ours = {*children(bench, 3), template_pid(bench)}
+        assert eventually(lambda: {pid for pid, *_ in notes(home) if not dead(pid)} <= ours)
 
     def test_while_it_is_stopped_a_death_is_noticed(
         self, open_bench: Opener, monkeypatch: pytest.MonkeyPatch
@@ -455,13 +451,13 @@ class TestFailingStarts:
         self, open_bench: Opener, home: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         bench = open_bench(2, "refuse_to_fork")
-        template = template_pid(bench)
-        before = len(os.listdir(f"/proc/{template}/fd"))
         assert bench.run("add", 1, 1) == 2
         assert caplog.text.count("cannot fork a child: [Errno 11]") == 2
         children(bench, 2)
-        # A pidfd for each child, and nothing of those that were refused.
-        assert len(os.listdir(f"/proc/{template}/fd")) <= before + 2
+        folder = Path(f"/proc/{template_pid(bench)}/fd")
+        held = [str(entry.readlink()) for entry in folder.iterdir() if int(entry.name) > 2]
+        # Its control socket, that of the jobs, its lifeline: nothing of what was refused.
+        assert [sum(what.startswith(k) for what in held) for k in ("socket:", "pipe:")] == [2, 1]
 
 
 class TestParentKilled:

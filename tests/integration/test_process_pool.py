@@ -17,6 +17,7 @@ from celeriac.pools.child import ChildConfig
 from celeriac.pools.manifest import Manifest
 from celeriac.pools.nursery import AppFailedError
 from celeriac.pools.processes import ProcessPool
+from celeriac.pools.slots import SPARE_SLOT
 from celeriac.pools.template import TemplateConfig
 from tests.fixtures.pool import (
     APP,
@@ -360,7 +361,7 @@ class TestSpareChild:
         bench = open_bench(1)
         bench.pool.spare.do(message=call("stubborn", "one", ""), text="gone")
         self.done(bench)
-        kin = bench.pool._kin[spare.SPARE_SLOT]
+        kin = bench.pool._kin[SPARE_SLOT]
         for what in ("two", "three"):
             bench.pool.spare.do(message=call("stubborn", what, ""), text="gone")
         # Nobody reads the news meanwhile.

@@ -118,6 +118,21 @@ def test_equal_functions_made_by_one_line_are_one(app: Celery) -> None:
     assert make() is make()
 
 
+def test_a_decorator_may_be_kept_and_used_again(app: Celery) -> None:
+    bound = app.task(bind=True, queue="work")
+
+    @bound
+    def one(self: Any) -> Any:
+        return self
+
+    @bound
+    def two(self: Any) -> Any:
+        return self
+
+    assert (one(), two()) == (one, two)
+    assert (one.queue, two.queue) == ("work", "work")
+
+
 # -- options of tasks
 
 

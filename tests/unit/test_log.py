@@ -45,6 +45,13 @@ def test_what_celeriac_says_is_written_in_its_format() -> None:
     assert stream.getvalue() == "INFO/MainWorker ready\n"
 
 
+def test_without_a_name_the_process_is_what_it_was() -> None:
+    stream = set_up()
+    record = logging.LogRecord("x", logging.INFO, "x.py", 1, "ready", (), None)
+    logging.getLogger("celeriac.worker").info("ready")
+    assert stream.getvalue() == f"INFO/{record.processName} ready\n"
+
+
 def test_what_lies_below_the_level_is_not_written() -> None:
     stream = set_up()
     logging.getLogger("celeriac.worker").debug("chatter")

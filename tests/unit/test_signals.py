@@ -93,6 +93,14 @@ def test_weak_receivers_vanish(bell: Signal) -> None:
     assert len(bell.receivers) == 2, "the dead one is cleared away"
 
 
+def test_a_method_of_a_builtin_may_listen(bell: Signal) -> None:
+    heard: dict[str, Any] = {}
+    listen = heard.update
+    bell.connect(listen)
+    bell.send("church", hour=3)
+    assert heard == {"signal": bell, "sender": "church", "hour": 3}
+
+
 def test_strong_receivers_stay(bell: Signal) -> None:
     heard: list[str] = []
     bell.connect(lambda sender, **_: heard.append(sender), weak=False)

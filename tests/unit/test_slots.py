@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from celeriac.pools.slots import CAPACITY, Slots
+from celeriac.pools.slots import CAPACITY, UNFENCED, Slots
 from tests.fixtures.waiting import eventually
 
 LAST = CAPACITY - 1
@@ -39,13 +39,15 @@ def test_slots_do_not_touch_each_other(slots: Slots) -> None:
     for slot in range(CAPACITY):
         assert slots.begin(slot, slot + 1, 1)
         slots.want(slot, slot + 10_000)
-    assert slots.jobs() == list(range(1, CAPACITY + 1))
+    assert slots.jobs() == list(range(1, CAPACITY)), "chores are no jobs"
     slots.clear(7)
     slots.end(9)
     assert [slot for slot, job in enumerate(slots.jobs()) if not job] == [7, 9]
     assert [slot for slot in range(CAPACITY) if slots.wanted(slot) != slot + 10_000] == [7]
     # The fence lies behind the last of them.
     assert slots.begin(LAST, 5, 1)
+    slots.fence(2**62)
+    assert slots.begin(LAST, 5, UNFENCED)
 
 
 def test_seconds_count_from_the_start(slots: Slots) -> None:

@@ -31,7 +31,7 @@ from celeriac.outcome import Outcome
 from celeriac.pools import packets
 from celeriac.pools.base import Job
 from celeriac.pools.chores import Chore, do_chore
-from celeriac.pools.slots import Slots
+from celeriac.pools.slots import UNFENCED, Slots
 
 F_SETSIG = 10  # Linux; not in the fcntl module
 
@@ -121,8 +121,10 @@ class Child:
         receiver = packets.Receiver(jobs)
         while packet := self._wait(receiver):
             chore = _chores.decode(packet)
+            self._slots.begin(self._slot, chore.number, UNFENCED)
             do_chore(self._app, chore, self.hostname)
             self._write(packets.frame(packets.DONE, chore.number))
+            self._slots.end(self._slot)
 
     def _take(self, receiver: packets.Receiver) -> tuple[int, Job] | None:
         packet = self._wait(receiver)

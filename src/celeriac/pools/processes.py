@@ -35,8 +35,8 @@ from celeriac.pools.base import (
 )
 from celeriac.pools.manifest import Manifest
 from celeriac.pools.nursery import Kin, Nursery
-from celeriac.pools.slots import Slots
-from celeriac.pools.spare import SPARE_SLOT, Spare
+from celeriac.pools.slots import SPARE_SLOT, Slots
+from celeriac.pools.spare import Spare
 from celeriac.pools.template import TemplateConfig
 from celeriac.pools.way import Way
 
@@ -192,7 +192,7 @@ class ProcessPool(ExecutorPool):
         self._slots.clear(kin.slot)
         self._asking.pop(number, None)
         if kin.slot == SPARE_SLOT:
-            self.spare.died(kin)
+            self.spare.died(kin, number)
         else:
             # It may have taken a job and not begun it. And if it was the last one, nobody will come
             # for those that a drained pool still holds.

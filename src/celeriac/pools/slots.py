@@ -17,7 +17,11 @@ _WORDS = 8
 _JOB, _BEGAN, _WANTED, _USED = range(4)
 CAPACITY = 1024
 """The most children that a pool can have."""
+SPARE_SLOT = CAPACITY - 1
+"""The slot of the spare child; the numbers there are those of chores."""
 _FENCE = CAPACITY * _WORDS
+UNFENCED = 2**63
+"""The serial number of what no fence is to stop."""
 _SIZE = (CAPACITY + 1) * _WORDS * 8
 
 
@@ -80,8 +84,8 @@ class Slots:
         return self._words[slot * _WORDS + _JOB]
 
     def jobs(self) -> list[int]:
-        """Return what ``job`` returns, of every slot."""
-        return self._words[_JOB:_FENCE:_WORDS].tolist()
+        """Return what ``job`` returns, of every slot but the spare one."""
+        return self._words[_JOB : SPARE_SLOT * _WORDS : _WORDS].tolist()
 
     def seconds(self, slot: int) -> float:
         """Return for how long its job has been running; 0 while that waits for permission."""

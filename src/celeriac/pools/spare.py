@@ -15,11 +15,9 @@ import msgspec
 from celeriac.pools import packets
 from celeriac.pools.chores import CHORE_SECONDS, Chore
 from celeriac.pools.nursery import Kin, Nursery
-from celeriac.pools.slots import CAPACITY
+from celeriac.pools.slots import SPARE_SLOT
 
 log = logging.getLogger("celeriac.pools")
-
-SPARE_SLOT = CAPACITY - 1
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -64,14 +62,12 @@ class Spare:
             self._kin = kin
             self._since = monotonic()
 
-    def died(self, kin: Kin) -> None:
-        """The spare child has ended, and all that it did is known; what it was doing is given up.
+    def died(self, kin: Kin, number: int) -> None:
+        """The spare child has ended, amid this chore (0 for none), which is given up.
 
-        The reporting thread."""
+        The reporting thread, when it has read all that the child wrote."""
         with self._lock:
-            first = next(iter(self._pending), None)
-            if first is not None and first in self._sent:
-                chore = self._pending.pop(first)
+            if (chore := self._pending.pop(number, None)) is not None:
                 what = chore.signal or f"the handlers of {chore.message and chore.message.task}"
                 log.error("%s did not come to an end: %s", what, kin.last_words())
             self._sent.clear()
