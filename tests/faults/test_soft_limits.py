@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from celeriac.completion import Put
 from celeriac.outcome import Ending
 from celeriac.pools import processes
 from celeriac.pools.base import Finished, Limits, Started, Stored
 from celeriac.pools.processes import ProcessPool
-from tests.fixtures.pool import Bench, Opener, children, notes, opener
+from tests.fixtures.pool import Bench, Opener, children, notes, opener, ready
+from tests.fixtures.pool_faults import spin
 from tests.fixtures.waiting import eventually
 
 AGAIN = 0.1
@@ -41,6 +43,18 @@ def send_limit(bench: Bench[ProcessPool], wanted: int) -> None:
     """Do to the child in the first slot what the pool does when the limit of a job has passed."""
     bench.pool._slots.want(0, wanted)
     bench.pool._kin[0].send_signal(signal.SIGUSR1)
+
+
+def signals(pid: int, field: str) -> set[int]:
+    """Return the signals that a process catches, or whatever else this field of its status says."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = int(next(line for line in lines if line.startswith(field)).split()[1], 16)
+    return {number for number in signal.valid_signals() if mask >> (number - 1) & 1}
+
+
+def pending(pid: int) -> set[int]:
+    """Return the signals that were sent to a process and have not arrived."""
+    return signals(pid, "ShdPnd") | signals(pid, "SigPnd")
 
 
 class TestWhereItIsRaised:
@@ -127,8 +141,8 @@ class TestWhereItIsRaised:
 class TestWhereItIsNot:
     def test_in_an_idle_child(self, open_bench: Opener) -> None:
         bench = open_bench(1)
-        [pid] = children(bench, 1)
-        for wanted in (0, 1, 2, 3):
+        [pid] = ready(bench, 1)
+        for wanted in (0, 1, 2, 3, 4):
             send_limit(bench, wanted)
         assert bench.run("circumstances")["pid"] == pid
 
@@ -144,6 +158,7 @@ class TestWhereItIsNot:
 
     def test_in_a_job_that_waits_for_permission(self, open_bench: Opener) -> None:
         bench = open_bench(1)
+        ready(bench, 1)
         number = bench.submit("wait", bench.gate.address, asks=True)
         bench.wait_for(Started, number)
         send_limit(bench, number)
@@ -153,6 +168,7 @@ class TestWhereItIsNot:
 
     def test_in_a_job_that_was_not_meant(self, open_bench: Opener) -> None:
         bench = open_bench(1)
+        ready(bench, 1)
         number, visitor = bench.occupy()
         for wanted in (0, number - 1, number + 1):
             send_limit(bench, wanted)
@@ -162,16 +178,19 @@ class TestWhereItIsNot:
     def test_in_the_middle_of_a_frame(self, open_bench: Opener) -> None:
         """A document on its way to a parent that does not read is not cut."""
         bench = open_bench(1)
-        children(bench, 1)
-        kin = bench.pool._kin[0]
-        number = bench.submit("report_and_spin", 5_000_000, limits=Limits(soft=0.1))
-        # Nobody reads the news, so that the child sits in its document when the limit comes.
-        first = eventually(lambda: kin.signalled)
-        eventually(lambda: kin.signalled > first)
-        assert was_limited(bench, number), "it comes when the document is through"
-        [stored, _] = bench.of(number)
-        assert isinstance(stored, Stored)
-        assert json.loads(stored.put.value)["result"] == "x" * 5_000_000
+        length = 5_000_000
+        number = bench.submit("store_and_wait", bench.gate.address, length)
+        visitor = bench.visitor()
+        visitor.let_go()
+        # Something is there, and the rest must wait until somebody reads.
+        assert bench.pool._streams.poll(10)
+        for _ in range(5):
+            send_limit(bench, number)
+            eventually(lambda: not pending(visitor.pid))
+        assert bench.wait_for(Stored, number).put == Put("key", b"x" * length)
+        bench.visitor()
+        send_limit(bench, number)
+        assert was_limited(bench, number), "it does not miss it"
         assert bench.run("add", 1, 1) == 2
 
     def test_processes_that_a_task_forked(self, open_bench: Opener) -> None:
@@ -179,13 +198,9 @@ class TestWhereItIsNot:
         number = bench.submit("fork_twice", bench.gate.address)
         visitor = bench.visitor()
         forked = int(visitor.word)
-        mask = next(
-            line.split()[1]
-            for line in Path(f"/proc/{forked}/status").read_text().splitlines()
-            if line.startswith("SigCgt")
-        )
-        ours = {signal.SIGUSR1, signal.SIGTERM}
-        assert not [number for number in ours if int(mask, 16) >> (number - 1) & 1]
+        caught = signals(forked, "SigCgt")
+        assert not {signal.SIGUSR1, signal.SIGTERM} & caught
+        assert {signal.SIGUSR1, signal.SIGTERM} < signals(visitor.pid, "SigCgt")
         visitor.let_go()
         bench.outcome(number)
 
@@ -194,34 +209,31 @@ class TestAtRandom:
     LIMITS = 10_000
 
     def test_no_job_is_hit_but_the_one_that_was_wanted(self, open_bench: Opener) -> None:
-        bench = open_bench(2)
-        children(bench, 2)
+        bench = open_bench(1, loglevel="CRITICAL")
+        ready(bench, 1)
         chance = random.Random(7)
-        slots, kin = bench.pool._slots, bench.pool._kin
+        slots, kin = bench.pool._slots, bench.pool._kin[0]
         wanted: set[int] = set()
         values: dict[int, int] = {}
-        fired = 0
-        while fired < self.LIMITS:
-            while len(values) - len(bench.news) < 50:
+        for fired in range(self.LIMITS):
+            while fired % 10 == 0 and bench.pool.outstanding < 50:
                 job = bench.job("millisecond", len(values))
                 assert bench.offer(job)
                 values[job.number] = len(values)
-            slot = chance.randrange(2)
-            running = slots.job(slot)
-            # Mostly the one that runs, sometimes one before or after it.
-            target = max(0, running + chance.choice((0, 0, 0, -1, 1, 2)))
+            # The job that runs, or did, or may soon.
+            target = max(0, slots.job(0) + chance.randrange(-2, 4))
             wanted.add(target)
-            slots.want(slot, target)
-            kin[slot].send_signal(signal.SIGUSR1)
-            fired += 1
-            if fired % 4 == 0:
-                bench.read()
+            slots.want(0, target)
+            kin.send_signal(signal.SIGUSR1)
+            spin(chance.random() * 0.0003)
+            bench.read()
         bench.wait_for_all()
         bench.assert_each_ended_once()
         hit = self.check(bench, values)
         assert hit <= wanted
-        assert len(hit) > 100, "the test shows nothing otherwise"
-        assert len(values) - len(hit) > 100
+        # Or the test shows nothing.
+        assert len(hit) > 200
+        assert len(wanted & values.keys()) - len(hit) > 200
 
     def check(self, bench: Bench[ProcessPool], values: dict[int, int]) -> set[int]:
         """Return the jobs that were hit; all others must have returned their value."""
@@ -230,8 +242,8 @@ class TestAtRandom:
             assert isinstance(report, Finished)
             document: dict[str, Any] = json.loads(report.outcome.document)
             if document["status"] == "SUCCESS":
-                assert document["result"] == values[report.number]
-            else:
+                assert document["result"] == values.get(report.number, document["result"])
+            elif report.number in values:
                 assert document["result"]["exc_type"] == "SoftTimeLimitExceeded", document
                 hit.add(report.number)
         return hit

@@ -254,6 +254,10 @@ class TestMistakes:
         answer = celeriac("-A", "shop", *command.split(), folder=folder, url="sqlite:///tasks.db")
         assert "file is not a database. Stop all workers, keep a copy" in answer.complaint
 
+    def test_a_url_that_no_worker_can_share(self, folder: Path) -> None:
+        answer = celeriac("-A", "shop", "worker", folder=folder, url="memory://")
+        assert "memory:// lives inside one process" in answer.complaint
+
     def test_results_that_are_not_kept(self, told: Told) -> None:
         assert "results are disabled" in told("-A", "silent", "result", "one").complaint
 

@@ -30,8 +30,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::celeriac.exceptions.NoWorkerSee
 def start() -> Iterator[StartWorker]:
     workers: list[WorkerProcess] = []
 
-    def start_one(url: str, module: str = "working") -> WorkerProcess:
-        workers.append(WorkerProcess(f"{APPS}.{module}", url))
+    def start_one(url: str, *options: str, module: str = "working", **env: str) -> WorkerProcess:
+        workers.append(WorkerProcess(f"{APPS}.{module}", url, *options, **env))
         return workers[-1].ready()
 
     yield start_one
@@ -128,23 +128,47 @@ class TestDiskFull:
         self, small_disk: Path, start: StartWorker, gate: Gate
     ) -> None:
         with connected(app, small_disk) as url:
-            worker = start(url, "hasty")
+            worker = start(url, module="hasty")
             result = working.swell.delay(gate.address, MIB)
             run = gate.visitor()
             with filled(small_disk):
                 run.let_go()
                 worker.wait_for("cannot store results")
                 worker.stop(signal.SIGQUIT)
-            start(url, "hasty")
+            start(url, module="hasty")
             gate.visitor().let_go()
             assert len(result.get(WAIT)) == MIB
+
+
+class TestStoreAway:
+    def test_nothing_is_claimed_that_could_not_be_finished(
+        self, url: str, small_disk: Path, start: StartWorker, gate: Gate
+    ) -> None:
+        app.conf.result_backend = backend = f"sqlite:///{small_disk / 'results.db'}"
+        worker = start(url, CELERY_RESULT_BACKEND=backend)
+        start(url, "-Q", "clock", CELERY_RESULT_BACKEND=backend)
+        large = working.swell.delay(gate.address, MIB)
+        run = gate.visitor()
+        with filled(small_disk):
+            run.let_go()
+            worker.wait_for("cannot store results, keeping them and trying again")
+            working.ignored.delay(gate.address, "next")
+            # The broker is well, and another worker goes on: it tells when there was time enough.
+            working.ignored.apply_async((gate.address, "time"), countdown=0.5, queue="clock")
+            later = gate.visitor()
+            assert later.word == "time"
+            assert gate.deserted()
+        worker.wait_for("results can be stored again")
+        assert gate.visitor().word == "next"
+        assert len(large.get(WAIT)) == MIB
+        del app.conf.result_backend
 
 
 class TestFileLocked:
     def test_one_error_each_and_everything_goes_on_afterwards(
         self, start: StartWorker, url: str, tmp_path: Path, gate: Gate
     ) -> None:
-        worker = start(url, "impatient")
+        worker = start(url, module="impatient")
         results = [working.pause.delay(gate.address) for _ in range(4)]
         runs = [gate.visitor(), gate.visitor()]
         with locked(tmp_path / "work.db"):

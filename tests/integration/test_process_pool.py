@@ -1,6 +1,7 @@
 """What a pool of processes promises beyond the contract: its template, its children, and what tasks
 may do in them. What happens when something is killed is tested with the faults."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -173,6 +174,7 @@ class TestChildren:
             # Between children: the last one is buried, and there is no other.
             bench.supervisor(lambda: bench.pool.resize(0))
             bench.until(lambda: not bench.pool._kin and not bench.pool._nursery.unborn)
+            gc.collect()  # Pools of other tests.
             folders = ("/proc/self/fd", f"/proc/{template_pid(bench)}/fd")
             return [len(os.listdir(folder)) for folder in folders]
 

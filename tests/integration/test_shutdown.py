@@ -183,12 +183,12 @@ class TestCold:
         worker.ends()
         assert queue() == QueueSize(ready=1)
 
-    def test_an_outcome_that_is_there_counts(self, start: StartWorker, gate: Gate) -> None:
+    def test_what_has_ended_is_not_given_back(self, start: StartWorker, gate: Gate) -> None:
         worker = start("-c", "2")
         slow, quick = (working.pause.delay(gate.address, word) for word in ("slow", "quick"))
         runs = [gate.visitor(), gate.visitor()]
         next(run for run in runs if run.word == "quick").let_go("done")
-        worker.wait_for(rf"{quick.id}\] succeeded")
+        assert quick.get(WAIT) == "done"
         worker.stop(QUIT)
         assert (quick.state, slow.state) == ("SUCCESS", "PENDING")
         assert queue() == QueueSize(ready=1)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any
 
 import pytest
@@ -18,7 +18,8 @@ from celeriac.completion import Put
 from celeriac.exceptions import DecodeError, EncodeError, OperationalError, TimeoutError
 from celeriac.message import Publish
 from celeriac.results.base import task_key
-from celeriac.results.memory import MemoryStore
+from celeriac.results.memory import MemoryStore, MemoryWatch
+from celeriac.results.sqlite import SqliteWatch
 from celeriac.wire.result import ResultDocument, encode, exception_document
 from tests.fixtures.messages import ANY_SIZE
 from tests.fixtures.processes import Child, Line
@@ -341,11 +342,13 @@ def test_no_time_is_one_look(timeout: float, any_app: Celery) -> None:
 
 
 def watched(app: Celery) -> set[str]:
-    """Return the keys that the listener of this process watches."""
+    """Return the keys that the one watch of this process is told about."""
     awaiter = app.awaiter
     assert isinstance(awaiter, Awaiter)
     listener = awaiter._listeners.get(os.getpid())
-    return listener._watched if listener else set()
+    watch = listener._watch if listener else None
+    assert watch is None or isinstance(watch, MemoryWatch | SqliteWatch)
+    return set(watch._keys) if watch else set()
 
 
 def test_a_cancelled_wait_is_forgotten(any_app: Celery) -> None:
@@ -503,6 +506,25 @@ def test_an_app_that_never_awaits_has_no_threads(app: Celery, add: Task[..., int
     add.delay(1, 2)
     app.close()
     assert threads() == []
+
+
+def test_threads_rest_while_there_is_nothing_to_do(app: Celery, add: Task[..., int]) -> None:
+    async def main() -> None:
+        result = await add.adelay(1, 2)
+        put(app, result.id, "SUCCESS", 3)
+        assert await result.aget() == 3
+        assert rests(), "with nobody to wait for"
+        wait = asyncio.create_task(app.AsyncResult("one").aget())
+        await asyncio.to_thread(eventually, lambda: watched(app))
+        assert rests(), "with somebody to wait for"
+        wait.cancel()
+
+    def rests() -> bool:
+        used = process_time()
+        threading.Event().wait(0.1)
+        return process_time() - used < 0.05
+
+    asyncio.run(main())
 
 
 # -- forks

@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import threading
+import weakref
 from collections import deque
 from time import monotonic, sleep
 
@@ -80,6 +81,8 @@ class ProcessPool(ExecutorPool):
         self._streams = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._streams.register(self._wake, select.EPOLLIN)
+        # Not in stop(): other threads may look at the pool after that.
+        weakref.finalize(self, _let_go, self._wake, self._slots)
 
     # -- starting
 
@@ -362,6 +365,11 @@ class ProcessPool(ExecutorPool):
         self.spare.close()
         self.wake()
         return left
+
+
+def _let_go(wake: int, slots: Slots) -> None:
+    os.close(wake)
+    slots.close()
 
 
 def _checked(slots: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Consumer
+from celeriac.clock import wall
 from celeriac.exceptions import OperationalError, StorageCorrupt
 from celeriac.message import Delivery
 from celeriac.pools.base import ExecutorPool
@@ -26,6 +27,8 @@ log = logging.getLogger("celeriac.worker")
 IDLE = 30.0
 """Seconds after which an idle wait begins anew."""
 LONGEST_PAUSE = 5.0
+TRIAL = 1.0
+"""Seconds that a task which was lost before waits for another such task to end."""
 
 Fire = Callable[[str, dict[str, Any]], None]
 
@@ -106,6 +109,9 @@ class Consumption(Service):
                 overflow.append(delivery.receipt)
                 continue
             admission = self._dispatcher.admit(delivery)
+            if delivery.losses and isinstance(admission, Flight) and self._flights.on_trial:
+                # One at a time: if this worker dies again, only the one that did it is to blame.
+                admission = Deferred(delivery.receipt, wall() + TRIAL)
             if isinstance(admission, Flight):
                 self._launch(admission)
             elif isinstance(admission, Deferred):

@@ -58,5 +58,10 @@ class Flights:
         """Return the job numbers by receipt, of those that still hold a lease."""
         return {f.delivery.receipt: f.job.number for f in self.all() if not f.acknowledged}
 
+    @property
+    def on_trial(self) -> bool:
+        """Whether one of them was lost before, after its run had begun."""
+        return any(flight.delivery.losses for flight in self.all())
+
     def __len__(self) -> int:
         return len(self._flights)
