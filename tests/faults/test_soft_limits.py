@@ -1,6 +1,7 @@
 """Soft limits: raised in the job they are meant for, in its own code, and nowhere else."""
 
 import json
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -200,7 +201,7 @@ class TestWhereItIsNot:
         forked = int(visitor.word)
         caught = signals(forked, "SigCgt")
         assert not {signal.SIGUSR1, signal.SIGTERM} & caught
-        assert {signal.SIGUSR1, signal.SIGTERM} < signals(visitor.pid, "SigCgt")
+        assert {signal.SIGUSR1, signal.SIGTERM} <= signals(visitor.pid, "SigCgt")
         visitor.let_go()
         bench.outcome(number)
 
@@ -220,20 +221,24 @@ class TestAtRandom:
                 job = bench.job("millisecond", len(values))
                 assert bench.offer(job)
                 values[job.number] = len(values)
-            # The job that runs, or did, or may soon.
-            target = max(0, slots.job(0) + chance.randrange(-2, 4))
+            running = slots.job(0)
+            # That one, or one that ran before, or may soon.
+            target = max(0, running + chance.randrange(-2, 4))
             wanted.add(target)
             slots.want(0, target)
             kin.send_signal(signal.SIGUSR1)
-            spin(chance.random() * 0.0003)
+            spin(chance.random() * 0.0002)
             bench.read()
+            while fired % 5 == 0 and slots.job(0) == running:
+                # On a busy machine, too, limits must fall on many jobs.
+                os.sched_yield()
         bench.wait_for_all()
         bench.assert_each_ended_once()
         hit = self.check(bench, values)
         assert hit <= wanted
         # Or the test shows nothing.
-        assert len(hit) > 200
-        assert len(wanted & values.keys()) - len(hit) > 200
+        assert len(hit) > 100
+        assert len(wanted & values.keys()) - len(hit) > 100
 
     def check(self, bench: Bench[ProcessPool], values: dict[int, int]) -> set[int]:
         """Return the jobs that were hit; all others must have returned their value."""
