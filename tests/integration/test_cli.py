@@ -15,6 +15,7 @@ import pytest
 
 from celeriac import __version__
 from celeriac.cli.main import main
+from celeriac.cli.worker import node_name
 from celeriac.message import Publish, QueueSize
 from tests.fixtures.apps import working
 from tests.fixtures.apps.working import app
@@ -275,6 +276,23 @@ class TestMistakes:
         answer = celeriac("-A", APP, "purge", url=url)
         assert (answer.status, answer.err) == (1, "celeriac: aborted\n")
         assert app.broker.sizes() == {"celery": QueueSize(ready=1)}
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (None, "celery@box.example.org"),
+        ("w1", "w1@box.example.org"),
+        ("w1@%h", "w1@box.example.org"),
+        ("%n-1@%d", "box-1@example.org"),
+        ("w1@elsewhere", "w1@elsewhere"),
+    ],
+)
+def test_the_name_of_a_worker(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, name: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "box.example.org")
+    assert node_name(given) == name
 
 
 class TestHelp:

@@ -40,7 +40,7 @@ class TestSoftLimit:
         started = monotonic()
         result = limited.sleeps.apply_async((60,), soft_time_limit=0.2)
         assert type(raised_by(result)) is SoftTimeLimitExceeded
-        assert 0.2 <= monotonic() - started < 1
+        assert 0.2 <= monotonic() - started < 5
         assert result.traceback is not None
         assert "time.sleep(seconds)" in result.traceback
         assert limited.pid.delay().get(WAIT) == before, "its process goes on"
@@ -78,14 +78,14 @@ class TestHardLimit:
         result = limited.goes_on.delay()
         error = raised_by(result)
         assert (type(error), error.args) == (TimeLimitExceeded, (0.6,))
-        assert 0.6 <= monotonic() - started < 1.5
+        assert 0.6 <= monotonic() - started < 5
         assert limited.pid.delay().get(WAIT) != before
         worker.wait_for(rf"{result.id}\] was lost: its time limit of 0\.6 s passed \(failed\)")
 
     def test_it_ends_code_that_hears_no_signal(self, worker: WorkerProcess) -> None:
         started = monotonic()
         assert type(raised_by(limited.hears_nothing.delay())) is TimeLimitExceeded
-        assert monotonic() - started < 1.5
+        assert monotonic() - started < 5
 
     def test_it_ends_what_the_task_has_started(self, worker: WorkerProcess, gate: Gate) -> None:
         result = limited.starts_program.delay(gate.address)

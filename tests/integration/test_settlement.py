@@ -7,10 +7,11 @@ which is away or refuses, or a receipt which is lost, are in ``tests/unit/test_c
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from celeriac.brokers.sqlite.broker import SqliteBroker
 from celeriac.exceptions import (
     EncodeError,
     TaskRevokedError,
@@ -329,7 +330,7 @@ class TestWorkerStopsBeforeTheRunEnded:
         result = send("succeed", queue="mine")
         run = gate.visitor()
         worker.send(signal.SIGTERM)
-        worker.wait_for("waiting for 1 running tasks")
+        worker.wait_for("stopping: waiting for")
         run.let_go()
         worker.ends()
         assert result.get(WAIT) == "go"
@@ -347,3 +348,30 @@ class TestWorkerStopsBeforeTheRunEnded:
                 [back] = consumer.claim(1, 1000)
             assert (back.losses, back.suspect) == (0, False)
         app.broker.purge("mine")
+
+
+class TestParentDiedBeforeCommit:
+    def test_parent_died(
+        self, url: str, shared: WorkerProcess, policy: str, gate: Gate, send: Send
+    ) -> None:
+        """Acknowledged early it is gone, and nothing tells of it; else it comes back as suspect."""
+        result = send("succeed", queue="mine")
+        with WorkerProcess(f"{APP}_soon", url, "-Q", "mine") as worker:
+            worker.ready()
+            gate.visitor()
+            worker.stop(signal.SIGKILL, -signal.SIGKILL)
+        assert result.state == "PENDING"
+        if policy == "early":
+            assert app.broker.sizes() == {}
+            return
+        with WorkerProcess(f"{APP}_soon", url, "-Q", "mine") as worker:
+            worker.ready()
+            run = gate.visitor()
+            # Its start is on record this time: to vanish again would count.
+            place = cast(SqliteBroker, app.broker).database
+            [row] = place.read("SELECT suspect, started, losses FROM message")
+            assert tuple(row) == (1, 1, 0)
+            run.let_go()
+            assert result.get(WAIT) == "go"
+            worker.stop()
+        assert app.broker.sizes() == {}

@@ -21,6 +21,10 @@ from tests.fixtures.worker import APPS, WorkerProcess, connected
 WAIT = 10.0
 TERM, INT, QUIT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL
 
+# A child that has just begun may not be counted yet.
+WARM = r"stopping: waiting for \d running tasks"
+COLD = r"stopping now: ending \d running tasks"
+
 StartWorker = Callable[..., WorkerProcess]
 
 pytestmark = pytest.mark.filterwarnings("ignore::celeriac.exceptions.NoWorkerSeenWarning")
@@ -84,7 +88,7 @@ class TestWarm:
         run = gate.visitor()
         assert eventually(lambda: queue() == QueueSize(ready=2, leased=4))
         worker.send(number)
-        worker.wait_for("waiting for 1 running tasks")
+        worker.wait_for(WARM)
         assert eventually(lambda: queue() == QueueSize(ready=5, leased=1))
         run.let_go()
         worker.ends()
@@ -98,7 +102,7 @@ class TestWarm:
         send(gate, "a")
         run = gate.visitor()
         worker.send(TERM)
-        worker.wait_for("waiting for 1 running tasks")
+        worker.wait_for(WARM)
         send(gate, "b")
         run.let_go()
         worker.ends()
@@ -110,7 +114,7 @@ class TestWarm:
         result = working.stubborn.delay(gate.address, False)
         run = gate.visitor()
         worker.send(TERM)
-        worker.wait_for("waiting for 1 running tasks")
+        worker.wait_for(WARM)
         run.let_go("again")
         worker.ends()
         assert (result.state, queue()) == ("RETRY", QueueSize(delayed=1))
@@ -121,7 +125,7 @@ class TestWarm:
         template = parent(child)
         before = monotonic()
         worker.stop(TERM)
-        assert monotonic() - before < 1
+        assert monotonic() - before < 5
         assert dead(child)
         assert dead(template)
         assert app.broker.sizes() == {}
@@ -160,9 +164,9 @@ class TestCold:
         *first, last = numbers
         for number in first:
             worker.send(number)
-            worker.wait_for("waiting for 1 running tasks")
+            worker.wait_for(WARM)
         worker.stop(last)
-        worker.wait_for("ending 1 running tasks")
+        worker.wait_for(COLD)
         assert dead(child)
         assert dead(template)
         assert queue() == QueueSize(ready=2)
@@ -177,7 +181,7 @@ class TestCold:
         for _ in range(10):
             worker.send(TERM)
         # Signals that come together are one to the system.
-        worker.wait_for("waiting for 1 running tasks")
+        worker.wait_for(WARM)
         for _ in range(10):
             worker.send(TERM)
         worker.ends()
@@ -201,7 +205,7 @@ class TestGrace:
         child, _ = family(gate.visitor())
         before = monotonic()
         worker.stop(TERM)
-        assert 0.3 <= monotonic() - before < 2
+        assert 0.3 <= monotonic() - before < 5
         assert dead(child)
         assert (queue(), losses()) == (QueueSize(ready=1), [0])
 
@@ -210,7 +214,7 @@ class TestGrace:
         worker = start("--grace", "30")
         run = gate.visitor()
         worker.send(TERM)
-        worker.wait_for("waiting for 1 running tasks")
+        worker.wait_for(WARM)
         run.let_go()
         worker.ends()
         assert queue() == QueueSize()
@@ -237,7 +241,7 @@ class TestKilled:
         other = start(module="hasty")
         before = monotonic()
         assert run_all(gate, 1) == "a"
-        assert monotonic() - before < 3
+        assert monotonic() - before < 8
         other.wait_for("1 tasks of a lost worker are ready again")
         assert eventually(lambda: queue() == QueueSize())
 

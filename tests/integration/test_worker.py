@@ -83,6 +83,7 @@ class TestRetries:
             assert run.word == str(number)
             run.let_go(answer)
         assert result.get(WAIT) == "after 2"
+        worker.wait_for(rf"stubborn\[{result.id}\] succeeded")
         assert worker.count(rf"stubborn\[{result.id}\] retry: Retry in 0s") == 2
 
     def test_used_up_with_an_exception_it_fails_with_that(
@@ -150,7 +151,8 @@ class TestTimes:
         assert queue() == QueueSize(leased=1)
         run.let_go()
         assert due - 0.01 <= result.get(WAIT) <= due + PUNCTUAL
-        assert worker.count(rf"arrive\[{result.id}\] received") == 1
+        worker.wait_for(rf"arrive\[{result.id}\] succeeded")
+        assert worker.count(rf"arrive\[{result.id}\] received") == 1, "never before its time"
 
     def test_an_eta_that_has_passed_runs_at_once(self, worker: WorkerProcess, gate: Gate) -> None:
         past = datetime.now(UTC) - timedelta(hours=1)

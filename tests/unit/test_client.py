@@ -412,7 +412,9 @@ def test_a_first_message_that_nobody_will_take_is_warned_about_once(
     app: Celery, home: Path
 ) -> None:
     path = re.escape(f"{home}/tasks.db")
-    with pytest.warns(NoWorkerSeenWarning, match=f"{path}.*celeriac -A {__name__} worker") as caught:
+    with pytest.warns(
+        NoWorkerSeenWarning, match=f"{path}.*celeriac -A {__name__} worker"
+    ) as caught:
         app.send_task("demo.add")
         app.send_task("demo.add")
     assert len(caught) == 1

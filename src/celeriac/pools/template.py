@@ -120,17 +120,17 @@ class Template:
         stream, lifeline, *jobs = descriptors
         if signals.worker_before_create_process.receivers:
             signals.worker_before_create_process.send(self._app)
+        refusal = ""
         try:
             pid = os.fork()
         except OSError as error:
-            pid = -1
-            notice = ForkFailed(request.slot, str(error))
+            pid, refusal = -1, str(error)
         if pid == 0:
             self._become_child(request, stream, lifeline, jobs)
         for descriptor in descriptors:
             os.close(descriptor)
         if pid < 0:
-            packets.send(self._control, _encode(notice))
+            packets.send(self._control, _encode(ForkFailed(request.slot, refusal)))
             return
         # As the child does itself: whoever comes first, it leads a group from here on.
         _lead_group(pid)
