@@ -9,14 +9,14 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from time import time_ns
 from typing import Any, TypedDict
 
 import msgspec
 from msgspec import Struct
 
-from celeriac import clock, signals
+from celeriac import clock, imports, signals
 from celeriac.brokers.base import Broker
 from celeriac.context import Context, running
 from celeriac.exceptions import NoWorkerSeenWarning
@@ -96,7 +96,7 @@ class Client:
         self.warned = warned
         """Whether it has looked for workers, and need not do so again."""
         self._router = Router(settings)
-        self._zone = clock.zone(settings.timezone)
+        self._zone = _zone(settings.timezone)
         self._app_name = app_name
         self._host = os.uname().nodename  # What the socket module says, without its 4 ms.
         self._pid = 0
@@ -317,3 +317,11 @@ def _confirmed(publish: Publish) -> None:
         exchange="",
         routing_key=publish.queue,
     )
+
+
+def _zone(name: str | None) -> tzinfo:
+    """Return the zone of naive times. Raises ValueError if nobody knows it."""
+    if name is None or name.upper() == "UTC":
+        return UTC
+    zone: tzinfo = imports.load("celeriac.zones:zone")(name)
+    return zone

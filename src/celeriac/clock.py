@@ -6,9 +6,8 @@ machine, together with its boot id). All times are seconds as ``float``. Thread-
 
 from datetime import UTC, datetime, tzinfo
 from time import monotonic, time
-from zoneinfo import ZoneInfo
 
-__all__ = ["boot_id", "iso", "monotonic", "parse_iso", "unix", "wall", "zone"]
+__all__ = ["boot_id", "iso", "monotonic", "parse_iso", "unix", "wall"]
 
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
@@ -34,21 +33,6 @@ def parse_iso(text: str, naive: tzinfo = UTC) -> float:
     Raises ValueError for other text.
     """
     return unix(datetime.fromisoformat(text), naive)
-
-
-def zone(name: str | None) -> tzinfo:
-    """Return the time zone of this name; ``None`` and ``UTC`` are UTC.
-
-    Raises ValueError if the zone is not known on this machine.
-    """
-    if name is None or name.upper() == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (KeyError, OSError, ValueError):
-        raise ValueError(
-            f"no time zone called {name!r}; write a name such as Europe/Berlin"
-        ) from None
 
 
 def boot_id() -> str:

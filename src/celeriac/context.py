@@ -56,8 +56,6 @@ class Context:
     utc: bool = True
     is_eager: bool = False
     called_directly: bool = True
-    losses: int = 0
-    """How many earlier runs of this message were lost with their process."""
 
     caller: "Context | None" = None
     """The request of whoever called this task directly, if that was another task."""

@@ -118,8 +118,7 @@ def run(host: Host, job: Job, port: Port) -> Outcome | None:
         current.reset(token)
 
 
-# -- before
-# -----------------------------------------------------------------------------------------
+# -- before ----------------------------------------------------------------------------------------
 
 
 def prepare(host: Host, job: Job, port: Port) -> Run:
@@ -170,8 +169,7 @@ def begin(this: Run) -> None:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
 
 
-# -- the function
-# -------------------------------------------------------------------------------------
+# -- the function ----------------------------------------------------------------------------------
 
 
 def call(this: Run) -> "Callable[[Run], Outcome]":
@@ -230,8 +228,7 @@ def _info(error: BaseException) -> ExceptionInfo:
     return ExceptionInfo(error, tb.tb_next if tb is not None and tb.tb_next is not None else tb)
 
 
-# -- the endings
-# --------------------------------------------------------------------------------------
+# -- the endings -----------------------------------------------------------------------------------
 
 
 def succeeded(this: Run) -> Outcome:
@@ -297,8 +294,7 @@ def returned(this: Run) -> Outcome:
     return _outcome(this, Ending.RETURNED, states.REJECTED)
 
 
-# -- after
-# --------------------------------------------------------------------------------------------
+# -- after -----------------------------------------------------------------------------------------
 
 
 def finish(this: Run, outcome: Outcome) -> Outcome:
@@ -393,8 +389,7 @@ def _safely(task: AnyTask, handler: str, *arguments: Any) -> None:
         log.exception("handler %s of task %s failed", handler, task.name)
 
 
-# -- documents
-# ----------------------------------------------------------------------------------------
+# -- documents -------------------------------------------------------------------------------------
 
 
 def _document(

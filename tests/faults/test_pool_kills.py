@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from time import monotonic
 from typing import Any
 
@@ -273,15 +274,17 @@ class TestHardLimit:
     ) -> None:
         bench = open_bench(1)
         number, visitor = bench.occupy(Limits(hard=0.2))
-        kill_it = bench.pool._kill
+        judge = bench.pool._kill
+        judged = Event()
 
         def finish_first(*arguments: Any) -> None:
-            monkeypatch.undo()
             visitor.let_go("just in time")
             eventually(lambda: bench.pool.running() == {})
-            kill_it(*arguments)
+            judge(*arguments)
+            judged.set()
 
         monkeypatch.setattr(bench.pool, "_kill", finish_first)
+        assert judged.wait(10)
         assert bench.result(number) == "just in time"
         following, visitor_again = bench.occupy()
         assert visitor_again.pid == visitor.pid, "it was let go"
@@ -391,6 +394,18 @@ class TestTemplateKilled:
         assert lost(bench, number).reason == "its process vanished"
         os.kill(template, signal.SIGCONT)
         assert bench.run("add", 1, 1) == 2
+
+    def test_children_that_come_too_late_end_at_once(self, open_bench: Opener) -> None:
+        bench = open_bench(1)
+        [first] = children(bench, 1)
+        template = template_pid(bench)
+        os.kill(template, signal.SIGSTOP)
+        bench.supervisor(lambda: bench.pool.resize(4))
+        eventually(lambda: len(bench.pool._nursery.unborn) == 3)
+        bench.supervisor(lambda: bench.pool.resize(1))
+        os.kill(template, signal.SIGCONT)
+        bench.until(lambda: not bench.pool._nursery.unborn)
+        assert children(bench, 1) == [first]
 
     def test_limits_hold_while_the_next_one_imports_the_app(
         self, open_bench: Opener, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,8 @@ may do in them. What happens when something is killed is tested with the faults.
 import gc
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,33 @@ class TestChildren:
         assert one["random"] != other["random"]
         assert one["frozen"] > 1000
 
+    def test_one_that_works_before_it_is_announced(self, open_bench: Opener, home: Path) -> None:
+        bench = open_bench(0)
+        bench.stop_supervising()
+        number = bench.submit("noted", "here")
+        bench.pool.resize(1)
+        while not bench.pool._nursery.unborn:
+            bench.pool.supervise(0)
+        eventually(lambda: bench.pool._slots.used(0) and not bench.pool._slots.job(0))
+        assert not bench.pool._kin
+        # Somebody else died: where are all the jobs?
+        bench.pool._suspicious = True
+        bench.outcome(number)
+        bench.pool.supervise(1)
+        assert bench.pool._kin
+        assert bench.pool.outstanding == 0
+        after = bench.submit("noted", "there")
+        bench.outcome(after)
+        assert [word for _, word in notes(home)] == ["here", "there"]
+
+    def test_one_whose_lifeline_is_cut_before_it_holds_it(self) -> None:
+        program = (
+            "import os; from celeriac.pools.child import hold_lifeline; held, end = os.pipe(); "
+            "os.close(end); hold_lifeline(held, group=False); os.write(1, b'it lives')"
+        )
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+        assert (ended.returncode, ended.stdout) == (1, b"")
+
     def test_signals_of_processes(self, open_bench: Opener, home: Path) -> None:
         bench = open_bench(2, "note_processes")
         pids = children(bench, 2)
@@ -214,12 +243,15 @@ class TestChildren:
         bench.assert_each_ended_once()
         assert all(isinstance(report, Finished) for report in bench.news)
 
-    def test_a_stopped_pool_leaves_no_process(self, open_bench: Opener) -> None:
+    @pytest.mark.parametrize("template", ["running", "stopped"])
+    def test_a_stopped_pool_leaves_no_process(self, open_bench: Opener, template: str) -> None:
         bench = open_bench(2)
         started = [bench.submit("start_sleep", bench.gate.address) for _ in range(2)]
         sleeps = [int(bench.visitor().word) for _ in started]
         processes = [*children(bench, 2), *sleeps, template_pid(bench)]
         bench.stop_supervising()
+        if template == "stopped":
+            os.kill(template_pid(bench), signal.SIGSTOP)
         bench.pool.stop()
         assert {state(pid)[0] for pid in processes if pid not in sleeps} == {"X"}
         assert {state(pid)[0] for pid in sleeps} <= {"X", "Z"}

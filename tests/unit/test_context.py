@@ -28,7 +28,7 @@ def test_an_empty_request_is_that_of_a_direct_call() -> None:
     assert request.called_directly
     assert (request.id, request.args, request.kwargs, request.retries) == (None, (), {}, 0)
     assert (request.hostname, request.delivery_info, request.is_eager) == (None, {}, False)
-    assert (request.utc, request.replaced_task_nesting, request.losses) == (True, 0, 0)
+    assert (request.utc, request.replaced_task_nesting) == (True, 0)
     assert (request.port, request.caller, request.through_call) == (None, None, False)
 
 

@@ -122,6 +122,7 @@ def test_a_final_result_is_read_once(app: Celery) -> None:
     assert isinstance(app.store, MemoryStore)
     app.store.sleep()
     assert (result.state, result.get()) == ("SUCCESS", 5)
+    assert asyncio.run(result.aget()) == 5
 
 
 def test_what_is_forgotten_is_unknown(app: Celery) -> None:

@@ -127,6 +127,15 @@ class TestAudit:
         way.audit(lambda: (way.forget(1), None)[1])
         assert everything(other) == [2]
 
+    def test_what_ends_meanwhile_is_left_alone(
+        self, way: Way, one: Taker, other: Taker, slots: Slots
+    ) -> None:
+        submit(way, 1)
+        assert one.begin(one.take())
+        # Its outcome comes when all that was there has been read.
+        way.audit(lambda: slots.end(0))
+        assert everything(other) == []
+
     def test_a_child_that_lives_after_all_does_not_run_it_a_second_time(
         self, way: Way, one: Taker, other: Taker
     ) -> None:

@@ -13,7 +13,6 @@ child after its job.
 import fcntl
 import logging
 import os
-import random
 import select
 import signal
 import socket
@@ -204,7 +203,6 @@ def main(
     try:
         hold_lifeline(lifeline, group=True)
         child.install_signals()
-        random.seed()
         _shed_in_grandchildren(jobs, stream, child._slots, lifeline)
         set_up_logging(child._app, child._config.loglevel, name)
         signals.worker_process_init.send(child.hostname)

@@ -350,6 +350,7 @@ class Nursery:
     def close(self) -> None:
         """Kill every child with its group, and end the template. Returns when all are dead."""
         for kin in self.living:
+            kin.dismissed = True
             kin.kill()
         if self._template is not None:
             self._template.kill()
