@@ -109,7 +109,7 @@ class Celery:
         if config_source is not None:
             self.config_from_object(config_source, namespace=namespace)
         given = {"broker_url": broker, "result_backend": backend, "include": tuple(include) or None}
-        self.conf.update({k: v for k, v in {**given, **settings}.items() if v is not None})
+        self.conf.update({k: v for k, v in given.items() if v is not None} | settings)
 
     # -- settings
 

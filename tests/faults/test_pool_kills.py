@@ -106,9 +106,12 @@ class TestChildKilled:
         visitor = bench.visitor()
         began = monotonic()
         kill(visitor.pid)
-        assert lost(bench, number).reason == KILLED
-        assert monotonic() - began < 2
-        assert not dead(int(visitor.word)), "an end that we did not bring about spares others"
+        try:
+            assert lost(bench, number).reason == KILLED
+            assert monotonic() - began < 2
+            assert not dead(int(visitor.word)), "an end that we did not bring about spares others"
+        finally:
+            kill(int(visitor.word))
 
     def test_between_taking_a_job_and_beginning_it(self, open_bench: Opener, home: Path) -> None:
         bench = open_bench(2, "kill_taker")

@@ -266,7 +266,6 @@ class TestWords:
     def test_the_sender_is_the_task(self, history: History, name: str) -> None:
         assert {line["sender"] for line in history.named(name)} <= {"run", "overtime"}
 
-    @pytest.mark.xfail(reason="the sender is the worker's name")
     def test_the_sender_of_a_revocation_is_the_task(self, history: History) -> None:
         assert history.one("task_revoked")["sender"] == "run"
 

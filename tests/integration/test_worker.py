@@ -366,7 +366,6 @@ class TestProcesses:
         # Its three streams, and the folder that it lists.
         assert working.starts_program.delay().get(WAIT) == "['0', '1', '2', '3']\n"
 
-    @pytest.mark.xfail(reason="the output of children is buffered in blocks")
     def test_what_a_task_prints_is_seen_at_once(self, worker: WorkerProcess, gate: Gate) -> None:
         working.prints.delay("hello", gate.address)
         run = gate.visitor()

@@ -11,6 +11,7 @@ child after its job.
 """
 
 import fcntl
+import io
 import logging
 import os
 import select
@@ -204,6 +205,9 @@ def main(
         hold_lifeline(lifeline, group=True)
         child.install_signals()
         _shed_in_grandchildren(jobs, stream, child._slots, lifeline)
+        # What a task prints is to be seen when it prints it, also through a pipe.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)
         set_up_logging(child._app, child._config.loglevel, name)
         signals.worker_process_init.send(child.hostname)
         if chores:

@@ -49,9 +49,12 @@ def _do(app: Celery, chore: Chore, hostname: str) -> None:
         execution.mourn(app, chore.message, chore.text, death(chore.overtime, chore.text), hostname)
         return
     arguments = dict(chore.arguments)
+    sender: Any = chore.sender
     if isinstance(arguments.get("request"), dict):
-        arguments["request"] = Context(**arguments["request"])
-    signals.CATALOGUE[chore.signal].send(chore.sender, **arguments)
+        request = arguments["request"] = Context(**arguments["request"])
+        if chore.signal == "task_revoked":
+            sender = app.tasks.get(request.task or "") or sender
+    signals.CATALOGUE[chore.signal].send(sender, **arguments)
 
 
 def death(overtime: float | None, text: str) -> TaskError:
