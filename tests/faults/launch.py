@@ -5,7 +5,8 @@
 The code under test has no hooks: its methods are wrapped from outside, in the parent before the
 command line runs, in template and children when the template imports the app. At its N-th pass
 through a point a process kills itself (or stops itself), the first process that comes so far and no
-other after it: a file remembers what has fired, over all restarts of the worker."""
+other after it: a file remembers what has fired, over all restarts of the worker.
+"""
 
 import os
 import signal
@@ -64,7 +65,8 @@ POINTS = {
     "child.end.after": "celeriac.pools.slots:Slots.end",
 }
 """Where the points lie: before or after the method named, or (``inside``) in the middle of it, when
-what it says here is reached. ``child.send.inside`` lies between the halves of an outcome."""
+what it says here is reached. ``child.send.inside`` lies between the halves of an outcome.
+"""
 
 _LATE = ("template.reap.inside",)
 """Points named ``inside`` that are passed when what is wrapped has returned."""

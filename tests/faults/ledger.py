@@ -47,7 +47,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """How long these wait before they do."""
     producers_killed: int = 0
     """How often the producer is killed in the midst of publishing; what it had not attempted by then
-    is replaced by other tasks."""
+    is replaced by other tasks.
+    """
     seed: int = 0
     concurrency: int = 2
     lease: float = 1.5

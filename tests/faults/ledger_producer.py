@@ -2,7 +2,8 @@
 
 A line ``first count name seconds`` asks for ``count`` tasks numbered from ``first``; when they are
 acknowledged, the line comes back. It may be killed at any moment: then it has attempted some tasks
-of which nobody knows whether the broker has them."""
+of which nobody knows whether the broker has them.
+"""
 
 import os
 import sys

@@ -1,5 +1,6 @@
 """Tasks that kill their whole worker (parent, template and themselves) are buried after the limit plus
-one runs; their neighbours come to no harm."""
+one runs; their neighbours come to no harm.
+"""
 
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 """Children, template and parent of a pool are killed or stopped: who dies with whom, which job is
-blamed, and that no job is lost or runs twice."""
+blamed, and that no job is lost or runs twice.
+"""
 
 import json
 import os

@@ -1,5 +1,6 @@
 """What a pool of processes promises beyond the contract: its template, its children, and what tasks
-may do in them. What happens when something is killed is tested with the faults."""
+may do in them. What happens when something is killed is tested with the faults.
+"""
 
 import gc
 import os

@@ -132,7 +132,7 @@ class Worker:
         self.consumption.step()
         held = len(self.flights)
         config = ChildConfig(hostname="w1@host", max_tasks=held)
-        PoolChild(self.app, config, self.pool._slots, 0, self.stream).serve(self.pool._way.exit)
+        PoolChild(self.app, config, self.pool._slots, 0, self.stream).serve(self.pool._queue.exit)
         self.completer.step(0)
         return held
 

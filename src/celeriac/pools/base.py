@@ -86,7 +86,7 @@ class ExecutorPool(ABC):
 
     @abstractmethod
     def submit(self, job: Job, limits: Limits = NO_LIMITS) -> bool:
-        """Hand over a job; False if the way is full: try again when something has finished.
+        """Hand over a job; False if there is no room: try again when something has finished.
 
         Any one thread; never blocks. Jobs begin in the order in which they were submitted, and none
         waits behind a running one while a slot is free.

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from celeriac.backoff import exponential
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.pools import packets
-from celeriac.pools.launch import TemplateProcess
+from celeriac.pools.template_process import TemplateProcess
 from celeriac.pools.manifest import AppFailed, Manifest
 from celeriac.pools.reaping import become_subreaper
 from celeriac.pools.slots import Slots

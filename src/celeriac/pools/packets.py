@@ -19,7 +19,8 @@ _INLINE, _BESIDE = b"\0", b"\1"
 _FRAME = struct.Struct("<IBQ")
 ASK, STORE, OUTCOME, DONE, VOID = range(5)
 """Kinds of frames: a start that waits for permission, a document, an outcome, a chore is done, a job
-was not begun because its packet is void."""
+was not begun because its packet is void.
+"""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

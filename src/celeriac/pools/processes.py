@@ -39,7 +39,7 @@ from celeriac.pools.nursery import Kin, Nursery
 from celeriac.pools.slots import SPARE_SLOT, Slots
 from celeriac.pools.spare import Spare
 from celeriac.pools.template import TemplateConfig
-from celeriac.pools.way import Way
+from celeriac.pools.job_queue import JobQueue
 
 log = logging.getLogger("celeriac.pools")
 
@@ -59,8 +59,8 @@ class ProcessPool(ExecutorPool):
 
     def __init__(self, config: TemplateConfig) -> None:
         self._slots = Slots()
-        self._way = Way(self._slots)
-        self._nursery = Nursery(config, self._slots, self._way.exit, self._born, self._died)
+        self._queue = JobQueue(self._slots)
+        self._nursery = Nursery(config, self._slots, self._queue.exit, self._born, self._died)
         self.spare = Spare(self._nursery)
         self._size = 0
         self._draining = False
@@ -101,14 +101,14 @@ class ProcessPool(ExecutorPool):
     # -- the submitting thread
 
     def submit(self, job: Job, limits: Limits = NO_LIMITS) -> bool:
-        if not self._way.submit(job, limits):
+        if not self._queue.submit(job, limits):
             return False
         if limits is not NO_LIMITS:
             self._nursery.wake()
         return True
 
     def recall(self) -> list[int]:
-        return self._way.recall()
+        return self._queue.recall()
 
     # -- the reporting thread
 
@@ -123,12 +123,12 @@ class ProcessPool(ExecutorPool):
             self._bury(self._dead.popleft(), news)
         if self._suspicious:
             self._suspicious = False
-            self._way.audit(lambda: self._read_all(news))
+            self._queue.audit(lambda: self._read_all(news))
         while self._void:
-            self._way.voided(*self._void.pop())
-        self._way.flush()
-        while self._way.unrun:
-            if self._way.forget(number := self._way.unrun.popleft()) is not None:
+            self._queue.voided(*self._void.pop())
+        self._queue.flush()
+        while self._queue.unrun:
+            if self._queue.forget(number := self._queue.unrun.popleft()) is not None:
                 news.append(Unrun(number))
         return news
 
@@ -138,7 +138,7 @@ class ProcessPool(ExecutorPool):
     def permit(self, number: int, allowed: bool) -> None:
         kin = self._asking.pop(number, None)
         if not allowed:
-            self._way.forget(number)
+            self._queue.forget(number)
         if kin is not None:
             _answer(kin, allowed)
 
@@ -175,9 +175,9 @@ class ProcessPool(ExecutorPool):
         elif kind == packets.VOID:
             self._void.append((number, _serial(payload)))
         elif kind == packets.OUTCOME:
-            if self._way.forget(number) is not None:
+            if self._queue.forget(number) is not None:
                 news.append(Finished(number, _outcome(payload)))
-        elif number not in self._way.jobs:
+        elif number not in self._queue.jobs:
             if kind == packets.ASK:
                 _answer(kin, allowed=False)
         elif kind == packets.ASK:
@@ -200,11 +200,11 @@ class ProcessPool(ExecutorPool):
             # It may have taken a job and not begun it. And if it was the last one, nobody will come
             # for those that a drained pool still holds.
             self._suspicious = not self._stopped
-        if number in self._way.jobs and not self._stopped:
+        if number in self._queue.jobs and not self._stopped:
             if kin.doomed is not None and kin.doomed[0] == number:
                 self._condemn(number, kin.doomed[1], news)
             elif kin.doomed is None and not waited:
-                self._way.forget(number)
+                self._queue.forget(number)
                 news.append(Lost(number, kin.last_words()))
             # Else it was killed for another job that ended in the last moment, or this one had no
             # permission to run yet: it did nothing wrong. The audit sends it again.
@@ -214,7 +214,7 @@ class ProcessPool(ExecutorPool):
 
     def _condemn(self, number: int, overtime: float | None, news: list[Report]) -> None:
         """A job was ended on purpose, together with its child."""
-        self._way.forget(number)
+        self._queue.forget(number)
         if overtime is not None:
             news.append(Lost(number, f"its time limit of {overtime:g} s passed", overtime))
 
@@ -258,7 +258,7 @@ class ProcessPool(ExecutorPool):
         for slot in list(self._condemned):
             if (kin := self._kin.get(slot)) is not None:
                 self._kill(kin, self._condemned.pop(slot), None)
-        limits_of = self._way.limits
+        limits_of = self._queue.limits
         if not limits_of:
             return 60.0
         pause = UNSTARTED
@@ -297,10 +297,10 @@ class ProcessPool(ExecutorPool):
                 kin.send_signal(signal.SIGCONT)
 
     def cancel(self, number: int) -> None:
-        self._way.forget(number)
+        self._queue.forget(number)
         if number not in self._slots.jobs():
             # Not begun, and after this it never will.
-            self._way.void()
+            self._queue.void()
         for slot, running in enumerate(self._slots.jobs()):
             if running == number:
                 self._condemned[slot] = number
@@ -320,20 +320,20 @@ class ProcessPool(ExecutorPool):
         found = {}
         for slot in list(self._kin):
             number = self._slots.job(slot)
-            if number in self._way.jobs:
+            if number in self._queue.jobs:
                 found[number] = self._slots.seconds(slot)
         return found
 
     @property
     def outstanding(self) -> int:
         """How many jobs were submitted and not yet reported. Any thread."""
-        return len(self._way.jobs)
+        return len(self._queue.jobs)
 
     # -- the end
 
     def drain(self) -> None:
         self._draining = True
-        self._way.drain()
+        self._queue.drain()
         if not self._kin:
             self._suspicious = True
         self.wake()
@@ -344,7 +344,7 @@ class ProcessPool(ExecutorPool):
         Chores go on, until ``stop``.
         """
         self._halted = self._draining = True
-        self._way.drain()
+        self._queue.drain()
         for slot, kin in list(self._kin.items()):
             if slot != SPARE_SLOT:
                 self._end(kin)
@@ -358,10 +358,10 @@ class ProcessPool(ExecutorPool):
     def stop(self) -> list[int]:
         if self._stopped:
             return []
-        left = list(self._way.jobs)
+        left = list(self._queue.jobs)
         self._stopped = self._halted = self._draining = True
         self._nursery.close()
-        self._way.close()
+        self._queue.close()
         self.spare.close()
         self.wake()
         return left

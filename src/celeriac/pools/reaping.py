@@ -1,7 +1,8 @@
 """Reaping: who gets the orphans of the processes below this one, and clears them away.
 
 A task may start processes and leave them behind. They become children of the nearest process above
-that is a subreaper, which must wait for them, or they stay in the process table for ever."""
+that is a subreaper, which must wait for them, or they stay in the process table for ever.
+"""
 
 import ctypes
 import os

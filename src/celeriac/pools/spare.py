@@ -1,7 +1,8 @@
 """The spare child: forked when a chore comes, kept until the worker ends.
 
 Chores have a time limit each; a spare child that hangs is killed, and its next chores go to a new
-one."""
+one.
+"""
 
 import itertools
 import logging
@@ -65,7 +66,8 @@ class Spare:
     def died(self, kin: Kin, number: int) -> None:
         """The spare child has ended, amid this chore (0 for none), which is given up.
 
-        The reporting thread, when it has read all that the child wrote."""
+        The reporting thread, when it has read all that the child wrote.
+        """
         with self._lock:
             if (chore := self._pending.pop(number, None)) is not None:
                 what = chore.signal or f"the handlers of {chore.message and chore.message.task}"

@@ -1,6 +1,7 @@
 """The parent's hold on one template process: its start, its control socket, its end.
 
-It carries messages and decides nothing; what follows from them is the nursery's business."""
+It carries messages and decides nothing; what follows from them is the nursery's business.
+"""
 
 import os
 import socket

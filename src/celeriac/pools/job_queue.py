@@ -1,8 +1,9 @@
-"""The way of jobs to the children: one shared socket, and the book of what was put into it.
+"""The queue between the pool and its children: one shared socket, and the book of what is in it.
 
 It knows every job that was submitted and not yet reported. Each packet has a serial number, so that
 a job that may have vanished with a child can be sent again without ever running twice: the packets
-out there are made void first (see ``Slots``). It knows nothing of processes."""
+out there are made void first (see ``Slots``). It knows nothing of processes.
+"""
 
 import socket
 import threading
@@ -23,7 +24,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, Job]).decode
 
 
-class Way:
+class JobQueue:
     """Jobs between ``submit`` and their report. Any thread."""
 
     def __init__(self, slots: Slots) -> None:
@@ -31,7 +32,7 @@ class Way:
         """What was submitted and not yet reported."""
         self.limits: dict[int, Limits] = {}
         self.unrun: deque[int] = deque()
-        """Jobs that could not be sent again, since the way is shut."""
+        """Jobs that could not be sent again, since the queue is shut."""
         self.shut = False
         self._slots = slots
         self._entry, self.exit = packets.pair()
@@ -46,7 +47,7 @@ class Way:
         """The serial number of the newest packet of jobs that were sent again; 0 in the backlog."""
 
     def submit(self, job: Job, limits: Limits) -> bool:
-        """Send a job; False if there is no room, or the way is shut."""
+        """Send a job; False if there is no room, or the queue is shut."""
         number = job.number
         with self._lock:
             if self._backlog or self.shut:
@@ -110,7 +111,7 @@ class Way:
                 self._send_again(())
 
     def drain(self) -> None:
-        """Shut the way: what is in it may be taken, nothing more is sent. Idempotent."""
+        """Shut the queue: what is in it may be taken, nothing more is sent. Idempotent."""
         with self._lock:
             if not self.shut:
                 self.shut = True
