@@ -7,8 +7,8 @@ import pytest
 
 from celeriac.pools import packets
 from celeriac.pools.base import NO_LIMITS, Job, Limits
-from celeriac.pools.slots import Slots
 from celeriac.pools.job_queue import JobQueue
+from celeriac.pools.slots import Slots
 from tests.fixtures.deliveries import message
 
 

@@ -16,11 +16,11 @@ from time import monotonic, sleep
 from celeriac.backoff import exponential
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.pools import packets
-from celeriac.pools.template_process import TemplateProcess
 from celeriac.pools.manifest import AppFailed, Manifest
 from celeriac.pools.reaping import become_subreaper
 from celeriac.pools.slots import Slots
 from celeriac.pools.template import Exited, Forked, ForkRequest, Notice, TemplateConfig
+from celeriac.pools.template_process import TemplateProcess
 
 log = logging.getLogger("celeriac.pools")
 

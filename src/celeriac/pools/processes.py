@@ -34,12 +34,12 @@ from celeriac.pools.base import (
     Stored,
     Unrun,
 )
+from celeriac.pools.job_queue import JobQueue
 from celeriac.pools.manifest import Manifest
 from celeriac.pools.nursery import Kin, Nursery
 from celeriac.pools.slots import SPARE_SLOT, Slots
 from celeriac.pools.spare import Spare
 from celeriac.pools.template import TemplateConfig
-from celeriac.pools.job_queue import JobQueue
 
 log = logging.getLogger("celeriac.pools")
 
