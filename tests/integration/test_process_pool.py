@@ -249,13 +249,16 @@ class TestChildren:
         bench = open_bench(2)
         started = [bench.submit("start_sleep", bench.gate.address) for _ in range(2)]
         sleeps = [int(bench.visitor().word) for _ in started]
-        processes = [*children(bench, 2), *sleeps, template_pid(bench)]
+        processes = [*children(bench, 2), template_pid(bench)]
         bench.stop_supervising()
         if template == "stopped":
             os.kill(template_pid(bench), signal.SIGSTOP)
+        watches = [Watch(pid) for pid in sleeps]
         bench.pool.stop()
-        assert {state(pid)[0] for pid in processes if pid not in sleeps} == {"X"}
-        assert {state(pid)[0] for pid in sleeps} <= {"X", "Z"}
+        assert {state(pid)[0] for pid in processes} == {"X"}
+        assert [watch.ended(1) for watch in watches] == [True, True]
+        for watch in watches:
+            watch.close()
 
 
 class TestProcessesOfTasks:

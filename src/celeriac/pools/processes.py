@@ -318,8 +318,8 @@ class ProcessPool(ExecutorPool):
 
     def running(self) -> dict[int, float]:
         found = {}
-        for slot in list(self._kin):
-            number = self._slots.job(slot)
+        # In every slot: a child may be at work before its birth is known here.
+        for slot, number in enumerate(self._slots.jobs()):
             if number in self._queue.jobs:
                 found[number] = self._slots.seconds(slot)
         return found
