@@ -142,7 +142,7 @@ class Work:
         self._producer.publish(count, name, seconds, kill_after)
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__.replace("::\n\n", ":\n\n\b\n"))
 @click.option("--tasks", default=2000, show_default=True)
 @click.option("--seconds", default=0.001, show_default=True, help="How long a task takes.")
 @click.option("--ahead", default=1000, show_default=True, help="Tasks that are kept waiting.")
