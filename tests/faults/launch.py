@@ -85,6 +85,10 @@ class Point(Struct, frozen=True):
         """The process it strikes: parent, template or child."""
         return self.name.partition(".")[0]
 
+    def marker(self, home: str) -> str:
+        """The file that says that it has struck."""
+        return os.path.join(home, f"fired-{self.name}-{self.nth}")
+
 
 def parse(text: str) -> Point:
     """Read ``POINT:N`` or ``POINT:N:stop``."""
@@ -162,7 +166,7 @@ def _cutting(
 
 def _striker(point: Point, home: str) -> Callable[[], None]:
     """Return a function that strikes the process it is called in, if no other was struck before."""
-    marker = os.path.join(home, f"fired-{point.name}-{point.nth}")
+    marker = point.marker(home)
 
     def strike() -> None:
         try:

@@ -8,7 +8,7 @@ from tests.fixtures.ledger_report import Report
 
 
 def passed(plan: Plan, home: Path) -> Report:
-    """Do a run; fail with its whole ledger if it does not pass."""
+    """Do a run; fail with its whole ledger if it does not pass, or if a point was never reached."""
     report = run(plan, home / "ledger")
     assert report.passed, f"\n{report}"
     return report
@@ -30,15 +30,13 @@ def test_a_parent_is_killed_at_each_point_of_its_road(home: Path) -> None:
         "parent.sweep.after:5",
     )
     report = passed(Plan(tasks=5000, seconds=0, at=points), home)
-    assert sum(report.faults.values()) == len(points)
     assert max(report.in_flight) <= MOST
 
 
 def test_a_parent_is_killed_around_the_recorded_start_of_a_suspect_run(home: Path) -> None:
     # The first kill makes what was in flight suspect; only then do runs have their start recorded.
     points = ("parent.commit.before:5", "parent.start.after:1", "parent.permit.before:1")
-    report = passed(Plan(tasks=500, at=points), home)
-    assert len(report.faults) == 3
+    passed(Plan(tasks=500, at=points), home)
 
 
 def test_children_are_killed_at_each_point_of_their_road(home: Path) -> None:
@@ -53,8 +51,7 @@ def test_children_are_killed_at_each_point_of_their_road(home: Path) -> None:
         "child.end.after:77",
         "parent.bury.before:5",
     )
-    report = passed(Plan(tasks=4000, seconds=0, at=points), home)
-    assert len(report.faults) == len(points)
+    passed(Plan(tasks=4000, seconds=0, at=points), home)
 
 
 def test_a_template_is_killed_while_it_forks_and_reaps(home: Path) -> None:
@@ -68,8 +65,7 @@ def test_a_template_is_killed_while_it_forks_and_reaps(home: Path) -> None:
     )
     # Children that are replaced all the time give the template something to do.
     options = ("--max-tasks-per-child", "150")
-    report = passed(Plan(tasks=4000, seconds=0, at=points, options=options), home)
-    assert len(report.faults) == len(points)
+    passed(Plan(tasks=4000, seconds=0, at=points, options=options), home)
 
 
 def test_children_that_are_replaced_all_the_time_run_nothing_twice(home: Path) -> None:
