@@ -180,25 +180,24 @@ def call(this: Run) -> "Callable[[Run], Outcome]":
         function, request.through_call = task, True
     started = monotonic()
     try:
-        # The soft limit is raised between these two lines or not at all; see ``pools/child.py``.
-        port.inside = True
-        if "before_start" in task.handlers:
-            task.before_start(request.id or "", request.args, request.kwargs)
-        this.value = function(*request.args, **request.kwargs)
-        port.inside = False
+        # The soft limit is raised in here or not at all; see ``pools/child.py``. Two levels, so that
+        # one which comes in the last moment, in the inner ``finally``, is caught all the same.
+        try:
+            port.inside = True
+            if "before_start" in task.handlers:
+                task.before_start(request.id or "", request.args, request.kwargs)
+            this.value = function(*request.args, **request.kwargs)
+        finally:
+            port.inside = False
+            this.runtime = monotonic() - started
     except TaskPredicate as predicate:
         return _steered(this, predicate)
     except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
-        port.inside = False
         return _raised(this, error)
-    finally:
-        port.inside = False
-        this.runtime = monotonic() - started
     return succeeded
 
 
 def _steered(this: Run, predicate: TaskPredicate) -> "Callable[[Run], Outcome]":
-    this.port.inside = False
     this.error = _info(predicate)
     if isinstance(predicate, Retry):
         return retried
