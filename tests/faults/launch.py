@@ -201,8 +201,8 @@ def _stop_between_transactions() -> None:
 def arm_template() -> None:
     """Arm the template, in which this is called, and the children that it will fork."""
     home, parent = os.environ[HOME], int(os.environ[PARENT])
-    book = Book(home)
-    book.write(Process("template", os.getpid(), parent))
+    book, here = Book(home), os.getpid()
+    book.write(Process("template", here, parent))
     for point in map(parse, os.environ.get(POINTS_VARIABLE, "").split()):
         if point.role != "parent":
             arm(point, home)
@@ -211,7 +211,7 @@ def arm_template() -> None:
     @wraps(become)
     def become_child(*args: Any, chores: bool, **kwargs: Any) -> None:
         role = "spare" if chores else "child"
-        book.write(Process(role, os.getpid(), parent, forked_by=os.getppid()))
+        book.write(Process(role, os.getpid(), parent, forked_by=here))
         become(*args, chores=chores, **kwargs)
 
     _replace(template, "main", become_child)
