@@ -36,7 +36,6 @@ from celeriac.loaders import Loader, loader_class, wants_runs
 from celeriac.registry import Registrar, TaskRegistry
 from celeriac.result import AsyncResult as Result
 from celeriac.results.base import ResultStore
-from celeriac.settings import Settings
 from celeriac.signals import Signal
 from celeriac.task import Publisher, send
 from celeriac.task import Task as BaseTask
@@ -115,7 +114,11 @@ class Celery(Configured):
         given = chosen.get("loader") or self.loader_cls or os.environ.get("CELERY_LOADER")
         self.loader = loader_class(given)(self)
         self.loader_hooks = wants_runs(self.loader)
-        settings = {"broker_url": broker, "result_backend": backend, "include": tuple(include) or None}
+        settings = {
+            "broker_url": broker,
+            "result_backend": backend,
+            "include": tuple(include) or None,
+        }
         settings = {k: v for k, v in settings.items() if v is not None}
         self.conf.update({**settings, **options, **(chosen.get("changes") or {})})
         if config_source is not None:
@@ -186,8 +189,8 @@ class Celery(Configured):
         """The base class of this app's tasks (TASK-05). May be assigned."""
         base: type[BaseTask[Any, Any]] | None = self.__dict__.get("_task_base")
         if base is None:
-            kind = self.task_cls
-            kind = imports.load(kind) if isinstance(kind, str) else kind
+            given = self.task_cls
+            kind: type[BaseTask[Any, Any]] = imports.load(given) if isinstance(given, str) else given
             base = type("Task", (kind,), {"app": self, "__module__": __name__})
             self._task_base = base
         return base
@@ -445,5 +448,5 @@ def _after_fork() -> None:
             app.on_after_fork.send(sender=app)
 
 
-current.make_default = _default_app
+current.make_default_with(_default_app)
 os.register_at_fork(after_in_child=_after_fork)

@@ -88,8 +88,8 @@ class Client:
             body=wire.encode_body(
                 args,
                 kwargs,
-                options.link and listed(options.link),
-                options.link_error and listed(options.link_error),
+                listed(options.link) if options.link else None,
+                listed(options.link_error) if options.link_error else None,
                 options.chain,
                 options.chord,
             ),
@@ -112,7 +112,9 @@ class Client:
             expires = self._moment(expires)
         if expires < now:
             log.warning(
-                "task %s expired %.1f s before it is sent; it will not be run", task_id, now - expires
+                "task %s expired %.1f s before it is sent; it will not be run",
+                task_id,
+                now - expires,
             )
         return clock.iso(expires, self._zone)
 
@@ -145,7 +147,7 @@ class Client:
         began = clock.monotonic()
         try:
             self.broker.publish(publishes)
-        except Exception as error:  # which errors count is a matter of the policy
+        except Exception as error:  # noqa: BLE001 - which errors count, the policy says
             retry = settings.task_publish_retry if options.retry is None else options.retry
             how = publication.policy(given) if retry else publication.NO_RETRY
             publication.try_again(

@@ -29,57 +29,67 @@ class _Here(threading.local):
     app: Any = None
 
 
-_here = _Here()
-_default: Any = None
-_latest: "weakref.ref[Any] | None" = None
-_lock = threading.RLock()
+class _Process:
+    """What is known to all threads."""
 
-make_default: Callable[[], Any]
-"""Makes the default app; set by the module that knows how."""
+    def __init__(self) -> None:
+        self.default: Any = None
+        self.latest: weakref.ref[Any] | None = None
+        self.make_default: Callable[[], Any] = _nobody
+        self.lock = threading.RLock()
+
+
+def _nobody() -> Any:
+    raise RuntimeError("there is no app yet: import celeriac before asking for the current app")
+
+
+_here = _Here()
+_process = _Process()
 
 
 def get_current_app() -> Any:
     """Return the current app of this thread; make the default one if there is none (APP-02)."""
     if _here.app is not None:
         return _here.app
-    if _default is not None:
-        return _default
-    latest = _latest() if _latest is not None else None
+    if _process.default is not None:
+        return _process.default
+    latest = _process.latest() if _process.latest is not None else None
     return latest if latest is not None else get_default_app()
 
 
 def get_default_app() -> Any:
     """Return the default app of the process, made on first use."""
-    global _default
-    with _lock:
-        if _default is None:
-            _default = make_default()
-    return _default
+    with _process.lock:
+        if _process.default is None:
+            _process.default = _process.make_default()
+    return _process.default
+
+
+def make_default_with(make: Callable[[], Any]) -> None:
+    """Say how a default app is made."""
+    _process.make_default = make
 
 
 def set_current_app(app: Any) -> None:
     """Make an app current for this thread; None leaves it to the process again."""
-    global _latest
     _here.app = app
     if app is not None:
-        _latest = weakref.ref(app)
+        _process.latest = weakref.ref(app)
 
 
 def set_default_app(app: Any) -> None:
     """Make an app the one of all threads that have none of their own; None forgets it."""
-    global _default
-    _default = app
+    _process.default = app
 
 
 def let_go(app: Any) -> None:
     """Forget an app that was closed: it is neither current nor default any more (APP-28)."""
-    global _default, _latest
     if _here.app is app:
         _here.app = None
-    if _default is app:
-        _default = None
-    if _latest is not None and _latest() is app:
-        _latest = None
+    if _process.default is app:
+        _process.default = None
+    if _process.latest is not None and _process.latest() is app:
+        _process.latest = None
 
 
 @contextmanager

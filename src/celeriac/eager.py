@@ -99,7 +99,12 @@ class Eager:
             return EagerResult(task_id, value, outcome.state, traceback=trace, name=task.name)
 
     def _prepare(
-        self, task: Task[Any, Any], task_id: str, args: Any, kwargs: dict[str, Any], options: Options
+        self,
+        task: Task[Any, Any],
+        task_id: str,
+        args: Any,
+        kwargs: dict[str, Any],
+        options: Options,
     ) -> execution.Run:
         outer = running()
         stored = self._app.store if task.stores_eagerly else None

@@ -198,7 +198,7 @@ def begin(this: Run) -> None:
     if signals.task_prerun.receivers:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
     if this.host.loader_hooks:
-        this.host.loader.on_task_init(this.request.id, this.task)
+        this.host.loader.on_task_init(this.job.message.id, this.task)
 
 
 # -- the function ----------------------------------------------------------------------------------

@@ -61,10 +61,10 @@ def merged_arguments(
     What was given otherwise the first time gives way: a parameter that is now given by position is
     no keyword any more, and the other way round.
     """
-    if args is None and kwargs is None:
-        return request.args, request.kwargs
     names = _positional_names(run)
     if kwargs is None:
+        if args is None:
+            return request.args, request.kwargs
         given = set(names[: len(args)])
         return args, {k: v for k, v in request.kwargs.items() if k not in given}
     if args is not None:

@@ -51,7 +51,7 @@ def policy(given: Mapping[str, Any]) -> PublishPolicy:
             f"a publish retry policy has no {', '.join(sorted(map(repr, unknown)))}; "
             f"it has {', '.join(PublishPolicy.__struct_fields__)}"
         )
-    fields = {k: v for k, v in given.items() if v is not None or k == "max_retries"}
+    fields: dict[str, Any] = {k: v for k, v in given.items() if v is not None or k == "max_retries"}
     if "retry_errors" in fields:
         fields["retry_errors"] = tuple(fields["retry_errors"])
     return PublishPolicy(**fields)

@@ -114,7 +114,8 @@ class Registrar:
             return accept(self.make(fun, options))  # type: ignore[no-any-return]
         if not lazy or self.finalized:
             return self.make(fun, options)
-        kind = pending_class(options.get("base") or self.app.likely_base)
+        base: type[AnyTask] = options.get("base") or self.app.likely_base
+        kind = pending_class(base)  # type: ignore[arg-type]  # python/mypy#11469
         task = kind(lambda itself: self.make(fun, options, itself))
         self._pending.append(task)
         return task
@@ -196,9 +197,9 @@ class Registrar:
             for maker in list(_shared):
                 maker(self)
             while self._pending:
-                task = self._pending.popleft()
-                if isinstance(task, PendingTask):
-                    task.made()
+                pending = self._pending.popleft()
+                if isinstance(pending, PendingTask):  # It may have become the task meanwhile.
+                    pending.made()
             for task in list(self.registry.values()):
                 annotate(task, self.app.settings.task_annotations)
                 task.on_bound(self.app)

@@ -231,7 +231,7 @@ class Task(TaskPolicy, Generic[P, R]):
         ``task_eager_propagates`` decides.
         """
         positional, named = arguments(args, kwargs)
-        chosen = changed(self.options, {**options, "retries": retries})  # type: ignore[dict-item]
+        chosen = changed(self.options, {**options, "retries": retries})
         found: Result[R] = self.app.eager.run(self, positional, named, chosen, throw)
         return found
 

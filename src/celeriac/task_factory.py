@@ -149,7 +149,7 @@ def make_task(
         task: Task[Any, Any] = kind()
     else:
         become(pending, kind, {})
-        kind.__init__(pending)
+        kind.__init__(pending)  # type: ignore[misc]  # it is an instance of kind by now
         task = pending
     task.__dict__["__qualname__"] = getattr(fun, "__qualname__", name)
     return task

@@ -41,4 +41,6 @@ class _Local(tzinfo):
 def _here(moment: datetime | None) -> datetime:
     if moment is None:
         moment = datetime.now()
-    return (moment.replace(tzinfo=None) if isinstance(moment.tzinfo, _Local) else moment).astimezone()
+    return (
+        moment.replace(tzinfo=None) if isinstance(moment.tzinfo, _Local) else moment
+    ).astimezone()

@@ -6,6 +6,7 @@ becomes of those that are linked to a task is ``follow_up``.
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 from celeriac.current import get_current_app
@@ -53,7 +54,7 @@ class Signature(dict[str, Any]):
 
     def _complete(self) -> None:
         """Fill in what a dictionary from elsewhere has left out."""
-        defaults = {"args": (), "kwargs": {}, "options": {}, "subtask_type": None}
+        defaults: dict[str, Any] = {"args": (), "kwargs": {}, "options": {}, "subtask_type": None}
         for name, value in {**defaults, "immutable": False}.items():
             if self.get(name) is None:
                 self[name] = value

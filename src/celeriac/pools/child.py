@@ -209,6 +209,7 @@ def main(
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)
         set_up_logging(child._app, child._config.loglevel, name)
+        child._app.loader.on_worker_process_init()
         signals.worker_process_init.send(child.hostname)
         if chores:
             child.serve_chores(jobs)

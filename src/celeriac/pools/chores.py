@@ -55,6 +55,8 @@ def _do(app: Celery, chore: Chore, hostname: str) -> None:
         if chore.signal == "task_revoked":
             sender = app.tasks.get(request.task or "") or sender
     signals.CATALOGUE[chore.signal].send(sender, **arguments)
+    if chore.signal == "worker_shutdown":
+        app.loader.on_worker_shutdown()
 
 
 def death(overtime: float | None, text: str) -> TaskError:

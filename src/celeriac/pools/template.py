@@ -18,10 +18,11 @@ from typing import Any
 
 import msgspec
 
-from celeriac import imports, signals
+from celeriac import signals
 from celeriac.app import Celery
 from celeriac.app_spec import find_app
 from celeriac.exceptions import AppNotFound, CeleriacError
+from celeriac.loaders import Loader
 from celeriac.pools import packets
 from celeriac.pools.child import Child, ChildConfig, hold_lifeline, main, set_up_logging
 from celeriac.pools.manifest import AppFailed, Manifest, TaskOptions
@@ -185,10 +186,18 @@ def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manif
         store=app.store_url,
         settings={name: getattr(app.settings, name) for name in PARENT_SETTINGS},
         tasks=tuple(task_options(app, name) for name in sorted(app.tasks)),
-        receivers=frozenset(name for name, s in signals.CATALOGUE.items() if s.receivers),
+        receivers=wanted_signals(app),
         threads=threads,
         sockets=sockets,
     )
+
+
+def wanted_signals(app: Celery) -> frozenset[str]:
+    """Return the signals that somebody wants to hear: receivers, or the loader's hooks."""
+    wanted = {name for name, signal_ in signals.CATALOGUE.items() if signal_.receivers}
+    if type(app.loader).on_worker_shutdown is not Loader.on_worker_shutdown:
+        wanted.add("worker_shutdown")
+    return frozenset(wanted)
 
 
 PARENT_SETTINGS = (

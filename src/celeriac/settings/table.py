@@ -117,7 +117,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     task_default_rate_limit: Annotated[str | int | float | None, Setting("CELERY_+")] = None
     task_default_routing_key: Annotated[str | None, Setting("CELERY_+")] = None
     task_delivery_limit: Annotated[int, Setting(read=True)] = 3
-    task_eager_propagates: Annotated[bool, Setting("CELERY_EAGER_PROPAGATES_EXCEPTIONS", read=True)] = False
+    task_eager_propagates: Annotated[
+        bool, Setting("CELERY_EAGER_PROPAGATES_EXCEPTIONS", read=True)
+    ] = False
     task_ignore_result: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_inherit_parent_priority: Annotated[bool, Setting("CELERY_+")] = False
     task_protocol: Annotated[int, Setting("CELERY_*")] = 2
