@@ -213,6 +213,21 @@ def test_the_environment_wins(conf: Configuration, monkeypatch: pytest.MonkeyPat
     assert not conf.is_set("task_acks_late")
 
 
+@pytest.mark.follows("APP-14")
+@pytest.mark.parametrize(
+    "name", ["broker_url", "broker_read_url", "broker_write_url", "result_backend"]
+)
+def test_each_variable_of_the_environment_is_a_setting(
+    name: str, conf: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"CELERY_{name.upper()}", "redis://environment")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SettingNotReadWarning)
+        conf.load({name: "redis://loaded"})
+        conf[name] = "redis://assigned"
+    assert conf[name] == "redis://environment"
+
+
 # -- sources
 
 

@@ -4,6 +4,7 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +60,24 @@ def test_old_names_are_those_of_celery() -> None:
     assert {e.name: list(e.old_names) for e in entries() if e.old_names} == {
         name: old for name, (old, _) in CELERY.items()
     }
+
+
+@pytest.mark.follows("APP-09")
+@pytest.mark.parametrize(
+    ("old", "name"), [(old, name) for name, (olds, _) in CELERY.items() for old in olds]
+)
+def test_an_old_name_is_understood_wherever_the_new_one_is(
+    old: str, name: str, conf: Configuration
+) -> None:
+    default = getattr(DEFAULTS, name)
+    for source in ({old: default}, SimpleNamespace(**{old: default})):
+        conf.load(source)
+        assert conf.is_set(name)
+        conf.load({})
+        assert not conf.is_set(name)
+    conf[old] = default
+    assert conf.is_set(name)
+    assert conf[old] == getattr(conf, old) == conf[name] == default
 
 
 def test_the_second_column_is_celerys() -> None:

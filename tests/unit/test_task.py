@@ -18,7 +18,7 @@ from celeriac.exceptions import (
 )
 from celeriac.message import Publish
 from celeriac.wire import result as wire
-from tests.fixtures.runs import HandPort, body, claim, headers, memory_app
+from tests.fixtures.runs import HandPort, body, claim, headers, memory_app, work
 
 
 @pytest.fixture
@@ -103,6 +103,34 @@ def test_a_result_may_be_ignored_by_task_or_by_call(app: Celery) -> None:
     assert not quiet.apply_async(ignore_result=False).ignored
     said = [headers(delivery)["ignore_result"] for delivery in claim(app)]
     assert said == [False, True, True, False]
+
+
+@pytest.mark.follows("CALL-21")
+def test_calls_with_one_id_share_their_result(app: Celery, add: Task[..., int]) -> None:
+    results = [add.apply_async((n, 0), task_id="any text / at all", queue="celery") for n in (1, 2)]
+    assert results[0] == results[1]
+    work(app)
+    assert [result.get(timeout=0) for result in results] == [1, 1], "the first success stays"
+
+
+@pytest.mark.follows("TASK-06", "TASK-07", "TASK-11", "TASK-32")
+def test_what_nobody_says_is_as_in_celery(app: Celery) -> None:
+    task = app.task(name="plain")(lambda: None)
+    assert (task.max_retries, task.default_retry_delay) == (3, 180)
+    assert (task.autoretry_for, task.dont_autoretry_for, task.retry_kwargs) == ((), (), {})
+    assert (task.retry_backoff, task.retry_backoff_max, task.retry_jitter) == (False, 600, True)
+    assert (task.time_limit, task.soft_time_limit, task.expires, task.priority) == (None,) * 4
+    assert (task.throws, task.stores_errors) == ((), False)
+
+
+@pytest.mark.follows("TASK-49")
+def test_tasks_and_results_are_generic() -> None:
+    class Doubling(Task[[int], int]):
+        def run(self, x: int) -> int:
+            return 2 * x
+
+    assert issubclass(Doubling, Task)
+    assert AsyncResult[int].__origin__ is AsyncResult  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("args", [None, (), []])
