@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from celeriac import clock, signals, states
+from celeriac.canvas.follow_up import callbacks, errbacks
+from celeriac.client import Client
 from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import (
@@ -25,6 +27,7 @@ from celeriac.exceptions import (
     Retry,
     TaskPredicate,
 )
+from celeriac.loaders import Loader
 from celeriac.message import Message
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Job
@@ -49,8 +52,27 @@ class Host(Protocol):
         """The settings now."""
         ...
 
+    @property
+    def loader(self) -> Loader:
+        """The loader, for its hooks."""
+        ...
+
+    @property
+    def loader_hooks(self) -> bool:
+        """Whether the loader wants to know of runs."""
+        ...
+
+    @property
+    def client(self) -> Client:
+        """The road out, for what follows from a run."""
+        ...
+
     def find_task(self, name: str) -> AnyTask:
         """Return the task of this name. Raises NotRegistered."""
+        ...
+
+    def known_task(self, name: str) -> AnyTask | None:
+        """Return the task of this name, None if there is none here."""
         ...
 
 
@@ -87,7 +109,7 @@ class ExceptionInfo:
 class Run:
     """One run on its way through the steps."""
 
-    __slots__ = ("error", "host", "job", "port", "request", "runtime", "task", "token", "value")
+    __slots__ = ("error", "host", "job", "keeps", "port", "request", "runtime", "task", "value")
 
     def __init__(self, host: Host, job: Job, port: Port, task: AnyTask, request: Context) -> None:
         self.host = host
@@ -95,6 +117,8 @@ class Run:
         self.port = port
         self.task = task
         self.request = request
+        self.keeps = not request.ignore_result
+        """Whether documents are stored, unless it is that of a failure (TASK-11)."""
         self.runtime: float | None = None
         self.value: Any = None
         self.error: ExceptionInfo | None = None
@@ -108,6 +132,11 @@ def run(host: Host, job: Job, port: Port) -> Outcome | None:
         return Outcome(ending=Ending.UNDECODABLE, reason=str(error))
     if job.asks and not port.ask(job.number):
         return None
+    return perform(this)
+
+
+def perform(this: Run) -> Outcome:
+    """Take a run that may begin through its steps, and return how it ended."""
     token = current.set(this.request)
     try:
         begin(this)
@@ -140,6 +169,7 @@ def prepare(host: Host, job: Job, port: Port) -> Run:
         reply_to=message.reply_to,
         correlation_id=message.id,
         called_directly=False,
+        instance=task,
         port=port,
         children=[],
         follow_ups=[],
@@ -160,13 +190,15 @@ def _delivery_info(job: Job) -> dict[str, Any]:
 
 def begin(this: Run) -> None:
     """Tell that the run begins."""
-    if this.job.tells and not this.request.ignore_result:
+    if this.job.tells and this.keeps:
         meta = {"pid": os.getpid(), "hostname": this.port.hostname}
         document = _encoded(this, states.STARTED, meta)
         ttl = this.host.settings.result_expires
         this.port.store(Put(task_key(this.job.message.id), document, ttl, states.STARTED))
     if signals.task_prerun.receivers:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
+    if this.host.loader_hooks:
+        this.host.loader.on_task_init(this.request.id, this.task)
 
 
 # -- the function ----------------------------------------------------------------------------------
@@ -232,13 +264,16 @@ def _info(error: BaseException) -> ExceptionInfo:
 
 def succeeded(this: Run) -> Outcome:
     """It returned a value."""
+    request = this.request
     try:
+        if request.callbacks and not request.is_eager:
+            request.follow_ups += callbacks(this.host, request, this.value)
         document = _encoded(this, states.SUCCESS, this.value)
     except EncodeError as error:
         this.error = _info(error)
         return failed(this)
     if "on_success" in this.task.handlers:
-        _safely(this.task, "on_success", this.value, *_call_of(this.request))
+        _safely(this.task, "on_success", this.value, *_call_of(request))
     if signals.task_success.receivers:
         signals.task_success.send(this.task, result=this.value, runtime=this.runtime)
     if log.isEnabledFor(logging.INFO):
@@ -252,6 +287,7 @@ def failed(this: Run) -> Outcome:
     _log_failure(this, error)
     document = _failure_document(this, error)
     _tell_failure(this.task, this.request, error)
+    _call_errbacks(this, error)
     return _outcome(this, Ending.FAILED, states.FAILURE, document, saferepr(error.exception))
 
 
@@ -271,6 +307,12 @@ def retried(this: Run) -> Outcome:
     return _outcome(this, Ending.RETRIED, states.RETRY, document, str(retry))
 
 
+def _call_errbacks(this: Run, error: ExceptionInfo) -> None:
+    request = this.request
+    if request.errbacks and not request.is_eager:
+        request.follow_ups += errbacks(this.host, request, error.exception, error.tb)
+
+
 def ignored(this: Run) -> Outcome:
     """It raised Ignore: the state stays what it is (TASK-33)."""
     log.info("Task %s ignored", _name(this))
@@ -283,6 +325,7 @@ def rejected(this: Run) -> Outcome:
     log.warning("Task %s rejected: %s", _name(this), error.exception)
     document = _failure_document(this, error)
     _fire_failure(this.task, this.request, error)
+    _call_errbacks(this, error)
     reason = getattr(error.exception, "reason", None)
     return _outcome(this, Ending.REJECTED, states.FAILURE, document, f"rejected: {reason}")
 
@@ -307,7 +350,9 @@ def finish(this: Run, outcome: Outcome) -> Outcome:
         signals.task_postrun.send(
             this.task, **_names(this), task=this.task, retval=retval, state=outcome.state
         )
-    if this.error is not None and this.error.tb is not None:
+    if this.host.loader_hooks:
+        this.host.loader.on_process_cleanup()
+    if this.error is not None and this.error.tb is not None and not this.request.is_eager:
         # Frames hold every local variable of the failed call (WORK-38).
         traceback.clear_frames(this.error.tb)
     return outcome
@@ -346,9 +391,8 @@ def mourn(host: Host, message: Message, text: str, error: BaseException, hostnam
     """Call the failure handlers of a run whose process was killed or lost (PROT-01)."""
     task = host.find_task(message.task)
     body = wire_task.decode_body(message.body)
-    request = Context(
-        **{**json.decode(message.headers), "called_directly": False, "hostname": hostname}
-    )
+    request = Context(**{**json.decode(message.headers), **body.embed})
+    request.called_directly, request.hostname, request.instance = False, hostname, task
     request.args, request.kwargs = body.args, body.kwargs
     token = current.set(request)
     info = ExceptionInfo(error, None, text)
@@ -357,6 +401,8 @@ def mourn(host: Host, message: Message, text: str, error: BaseException, hostnam
         if "after_return" in task.handlers:
             told = (states.FAILURE, error, *_call_of(request), info)
             _safely(task, "after_return", *told)
+        if request.errbacks:
+            host.client.send(errbacks(host, request, error, text))
     finally:
         current.reset(token)
 
@@ -381,10 +427,15 @@ def _fire_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None
 
 
 def _safely(task: AnyTask, handler: str, *arguments: Any) -> None:
-    """Call a handler; what it raises is logged and changes nothing (TASK-35)."""
+    """Call a handler; what it raises is logged and changes nothing (TASK-35).
+
+    In an eager run it is raised: whoever called is there to see it.
+    """
     try:
         getattr(task, handler)(*arguments)
     except Exception:  # user code, after the outcome is known
+        if task.request.is_eager:
+            raise
         log.exception("handler %s of task %s failed", handler, task.name)
 
 
@@ -416,14 +467,14 @@ def _document(
 
 def _encoded(this: Run, state: str, result: Any, text: str | None = None) -> bytes:
     """Return the document of a state; empty if results are ignored. Raises EncodeError."""
-    if this.request.ignore_result:
+    if not this.keeps:
         return b""
     extended = this.host.settings.result_extended
     return wire_result.encode(_document(this, state, result, text), extended)
 
 
 def _failure_document(this: Run, error: ExceptionInfo) -> bytes:
-    if this.request.ignore_result and not this.task.stores_errors:
+    if not this.keeps and (this.request.is_eager or not this.task.stores_errors):
         return b""
     result = wire_result.exception_document(error.exception)
     document = _document(this, states.FAILURE, result, error.traceback)

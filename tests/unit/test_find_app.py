@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.app import Celery, find_app
+from celeriac.app import Celery
+from celeriac.app_spec import find_app
 from celeriac.exceptions import AppNotFound
 from tests.fixtures.packages import standing_in, write
 

@@ -14,6 +14,7 @@ from celeriac.exceptions import (
     EncodeError,
     MaxRetriesExceededError,
     OperationalError,
+    Reject,
     Retry,
 )
 from celeriac.message import Publish
@@ -397,7 +398,7 @@ def test_without_a_limit_there_is_no_last_retry(app: Celery) -> None:
 
 @pytest.mark.follows("TASK-30")
 def test_arguments_that_cannot_be_written_fail_the_retry(flaky: Task[..., None]) -> None:
-    with inside(flaky) as request, pytest.raises(EncodeError, match=r"args\[0\]"):
+    with inside(flaky) as request, pytest.raises(Reject, match=r"args\[0\]"):
         flaky.retry(args=[object()])
     assert request.follow_ups == []
 

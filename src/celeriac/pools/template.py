@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from celeriac import imports, signals
-from celeriac.app import Celery, find_app
+from celeriac.app import Celery
+from celeriac.app_spec import find_app
 from celeriac.exceptions import AppNotFound, CeleriacError
 from celeriac.pools import packets
 from celeriac.pools.child import Child, ChildConfig, hold_lifeline, main, set_up_logging
@@ -247,9 +248,10 @@ def load_app(config: TemplateConfig) -> Celery:
     """Import the app and everything it includes, and fire the signals of that moment."""
     app = find_app(config.spec)
     app.conf.update(config.settings)
-    signals.import_modules.send(app)
-    for module in (*app.settings.imports, *app.settings.include):
-        imports.module(module)
+    app.set_current()
+    app.set_default()
+    app.loader.init_worker()
+    app.finalize()
     hostname = config.child.hostname
     signals.celeryd_init.send(hostname, instance=app, conf=app.conf, options={})
     signals.celeryd_after_setup.send(hostname, instance=app, conf=app.conf)

@@ -5,6 +5,7 @@ Every setting has its new lower-case name; most have one from before Celery 4, i
 values.
 """
 
+from collections.abc import Iterable
 from functools import cache
 
 from celeriac.settings.table import NAMES, entries
@@ -51,9 +52,13 @@ def suggestion(spelling: str) -> str:
 def nearest(spelling: str) -> str | None:
     """The known name closest to ``spelling``, or None if none is close."""
     known = old_spellings() if spelling.isupper() else NAMES
-    distances = [(_distance(spelling, name), name) for name in sorted(known)]
-    smallest, name = min(distances)
-    return name if smallest <= max(2, len(spelling) // 3) else None
+    return nearest_of(spelling, known, max(2, len(spelling) // 3))
+
+
+def nearest_of(spelling: str, known: Iterable[str], most: int = 2) -> str | None:
+    """The name among ``known`` that differs least, by ``most`` letters at the most, or None."""
+    smallest, name = min((_distance(spelling, name), name) for name in sorted(known))
+    return name if smallest <= most else None
 
 
 def _distance(left: str, right: str) -> int:
