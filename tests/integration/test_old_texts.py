@@ -259,6 +259,16 @@ def test_routes_and_annotations_are_taken(imports: Path) -> None:
     assert app.conf.task_annotations == {"tasks.add": {"rate_limit": "10/m"}}
 
 
+@pytest.mark.follows("APP-36")
+def test_an_annotation_is_an_attribute_of_the_task(imports: Path) -> None:
+    write(imports, {"celeryconfig.py": ROUTED})
+    app = Celery("tasks", broker="memory://", backend="memory://")
+    app.config_from_object("celeryconfig")
+    app.task(name="tasks.add")(lambda x, y: x + y)
+    task = app.tasks["tasks.add"]
+    assert task.rate_limit == "10/m"
+
+
 # -- a program as a task, and an app called celery
 
 
@@ -434,6 +444,46 @@ print(app.send_task("users.tasks.send_register_email", ["x"]).get(timeout=10))
         assert reader.types(code) == "to x: register\n"
 
 
+DISCOVERED = {
+    "demo/celery.py": DJANGO["demo/celery.py"]
+    + "\n        app.autodiscover_tasks(lambda: settings.INSTALLED_APPS)\n"
+}
+
+
+@pytest.mark.follows("APP-18")
+def test_tasks_are_found_in_the_apps_of_a_project(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, DJANGO | DISCOVERED)
+    with reader.worker("-A demo worker -l debug"):
+        code = (
+            "from users.tasks import send_register_email as s; print(s.delay('x').get(timeout=10))"
+        )
+        assert reader.types(code) == "to x: register\n"
+
+
+SHARED = {
+    "users/tasks.py": """
+        from celeriac import shared_task
+
+        @shared_task
+        def get_runner_callback(module_name, module_args, pattern, forks, remote_user):
+            return [module_name, module_args, pattern, forks, remote_user]
+        """
+}
+
+
+@pytest.mark.follows("APP-35")
+def test_a_task_that_belongs_to_no_app_of_its_own(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, DJANGO | INCLUDED | SHARED)
+    with reader.worker("-A demo worker -l info"):
+        code = """
+import demo.celery
+from users.tasks import get_runner_callback
+kwargs = dict(module_name="ping", module_args="", pattern="*", forks=2, remote_user="root")
+print(get_runner_callback.delay(**kwargs).get(timeout=10))
+"""
+        assert reader.types(code) == "['ping', '', '*', 2, 'root']\n"
+
+
 # -- the environment
 
 
@@ -460,65 +510,12 @@ def test_a_route_leads_to_its_queue(imports: Path) -> None:
     assert app.broker.sizes()["low-priority"].ready == 1
 
 
-@pytest.mark.follows("APP-36")
-@pytest.mark.xfail(reason="task_annotations")
-def test_an_annotation_is_an_attribute_of_the_task(imports: Path) -> None:
-    write(imports, {"celeryconfig.py": ROUTED})
-    app = Celery("tasks", broker="memory://", backend="memory://")
-    app.config_from_object("celeryconfig")
-    app.task(name="tasks.add")(lambda x, y: x + y)
-    task = app.tasks["tasks.add"]
-    assert task.rate_limit == "10/m"  # type: ignore[attr-defined]
-
-
 @pytest.mark.xfail(reason="the name BROKER_BACKEND, which BROKER_TRANSPORT had before")
 def test_the_oldest_name_of_the_transport(imports: Path) -> None:
     write(imports, {"settings.py": "BROKER_URL = 'localhost'\nBROKER_BACKEND = 'redis'\n"})
     app = Celery("demo")
     app.config_from_object("settings")
     assert (app.conf.broker_url, app.conf.broker_transport) == ("localhost", "redis")
-
-
-DISCOVERED = {
-    "demo/celery.py": DJANGO["demo/celery.py"]
-    + "\n        app.autodiscover_tasks(lambda: settings.INSTALLED_APPS)\n"
-}
-
-
-@pytest.mark.follows("APP-18")
-@pytest.mark.xfail(reason="autodiscover_tasks")
-def test_tasks_are_found_in_the_apps_of_a_project(tmp_path: Path) -> None:
-    reader = Reader(tmp_path, DJANGO | DISCOVERED)
-    with reader.worker("-A demo worker -l debug"):
-        code = (
-            "from users.tasks import send_register_email as s; print(s.delay('x').get(timeout=10))"
-        )
-        assert reader.types(code) == "to x: register\n"
-
-
-SHARED = {
-    "users/tasks.py": """
-        from celeriac import shared_task
-
-        @shared_task
-        def get_runner_callback(module_name, module_args, pattern, forks, remote_user):
-            return [module_name, module_args, pattern, forks, remote_user]
-        """
-}
-
-
-@pytest.mark.follows("APP-35")
-@pytest.mark.xfail(reason="shared_task")
-def test_a_task_that_belongs_to_no_app_of_its_own(tmp_path: Path) -> None:
-    reader = Reader(tmp_path, DJANGO | INCLUDED | SHARED)
-    with reader.worker("-A demo worker -l info"):
-        code = """
-import demo.celery
-from users.tasks import get_runner_callback
-kwargs = dict(module_name="ping", module_args="", pattern="*", forks=2, remote_user="root")
-print(get_runner_callback.delay(**kwargs).get(timeout=10))
-"""
-        assert reader.types(code) == "['ping', '', '*', 2, 'root']\n"
 
 
 PICKLE = HELLO + "\napp.conf.accept_content = ['json', 'pickle']\n"

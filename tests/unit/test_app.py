@@ -158,7 +158,9 @@ def test_options_are_attributes(app: Celery) -> None:
 
 
 def test_an_unknown_option_is_named_with_those_that_exist(app: Celery) -> None:
-    with pytest.raises(TypeError, match=r"task sums.add has .* 'rate_limti' .* mean 'rate_limit'\?"):
+    with pytest.raises(
+        TypeError, match=r"task sums.add has .* 'rate_limti' .* mean 'rate_limit'\?"
+    ):
         app.task(name="sums.add", rate_limti=3)(lambda: None)  # type: ignore[call-overload]
     assert not app.tasks
 
