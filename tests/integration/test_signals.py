@@ -118,6 +118,7 @@ class TestWhere:
         assert {line["pid"] for line in lines} == {history.pids["template"]}
         assert name == "worker_before_create_process" or len(lines) == 1
 
+    @pytest.mark.follows("SIG-05")
     def test_process_signals_in_every_child(self, history: History) -> None:
         begun = [line["pid"] for line in history.named("worker_process_init")]
         assert len(set(begun)) == len(begun)
@@ -125,6 +126,7 @@ class TestWhere:
         assert len(begun) == 5
         assert history.spare in begun
 
+    @pytest.mark.follows("SIG-06")
     @pytest.mark.parametrize(
         "name",
         [
@@ -142,10 +144,12 @@ class TestWhere:
         assert found
         assert found <= children
 
+    @pytest.mark.follows("SIG-06")
     @pytest.mark.parametrize("name", sorted(WORKER_SIGNALS | PARENT_SIGNALS))
     def test_what_the_parent_decides_in_the_spare_child(self, history: History, name: str) -> None:
         assert {line["pid"] for line in history.named(name)} == {history.spare}
 
+    @pytest.mark.follows("PROT-01")
     @pytest.mark.parametrize("fate", ["die", "overtime"])
     def test_the_handlers_of_killed_runs_in_the_spare_child(
         self, history: History, fate: str
@@ -157,6 +161,7 @@ class TestWhere:
 
 
 class TestWhen:
+    @pytest.mark.follows("TASK-34", "TASK-35")
     @pytest.mark.parametrize(
         ("id", "signals", "handlers"),
         [
@@ -228,6 +233,7 @@ class TestWhen:
         assert {"pid": ended[0]["pid"], "exitcode": 0} in ended
 
 
+@pytest.mark.follows("SIG-03")
 class TestWords:
     EXPECTED = {
         "before_task_publish": "body declare exchange headers properties retry_policy routing_key",
@@ -283,6 +289,7 @@ class TestWords:
         assert {line["sender"] for line in history.named(name)} == {"w@h"}
 
 
+@pytest.mark.follows("SIG-02")
 def test_a_fault_of_a_receiver_reaches_nobody(history: History) -> None:
     assert history.worker.count(r"receiver .* of signal task_prerun failed") > 5
     assert history.worker.count("a receiver's own fault") > 5
@@ -293,6 +300,7 @@ def test_threads_of_the_app_are_told_of(history: History) -> None:
     history.worker.wait_for(r"WARNING.*started threads \(watcher\).*worker_process_init")
 
 
+@pytest.mark.follows("SIG-03")
 def test_every_signal_has_been_heard(history: History) -> None:
     silent = {"task_internal_error", "task_sent"}
     assert {line["what"] for line in history.lines} >= signals.CATALOGUE.keys() - silent

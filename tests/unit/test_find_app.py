@@ -73,6 +73,7 @@ FOUND: dict[str, tuple[dict[str, str], str]] = {
 }
 
 
+@pytest.mark.follows("APP-39")
 @pytest.mark.parametrize("case", FOUND)
 def test_it_leads_to(case: str, folder: Path) -> None:
     files, spec = FOUND[case]

@@ -39,6 +39,7 @@ def set_up(**more: object) -> io.StringIO:
     return stream
 
 
+@pytest.mark.follows("LOG-02")
 def test_what_celeriac_says_is_written_in_its_format() -> None:
     stream = set_up(process="MainWorker")
     logging.getLogger("celeriac.worker").info("ready")
@@ -52,6 +53,7 @@ def test_without_a_name_the_process_is_what_it_was() -> None:
     assert stream.getvalue() == f"INFO/{record.processName} ready\n"
 
 
+@pytest.mark.follows("LOG-05")
 def test_what_lies_below_the_level_is_not_written() -> None:
     stream = set_up()
     logging.getLogger("celeriac.worker").debug("chatter")
@@ -59,12 +61,14 @@ def test_what_lies_below_the_level_is_not_written() -> None:
     assert stream.getvalue() == ""
 
 
+@pytest.mark.follows("LOG-01", "LOG-02")
 def test_a_task_logger_knows_the_running_task(running: Context) -> None:
     stream = set_up()
     get_task_logger("demo").info("adding")
     assert stream.getvalue() == "demo.add[one]: adding\n"
 
 
+@pytest.mark.follows("LOG-01")
 def test_outside_of_tasks_a_task_logger_says_so() -> None:
     stream = set_up()
     get_task_logger("demo").warning("who am I?")
@@ -77,6 +81,7 @@ def test_a_record_may_bring_its_own_task(running: Context) -> None:
     assert stream.getvalue() == "demo.other[two]: x\n"
 
 
+@pytest.mark.follows("LOG-01")
 def test_task_loggers_hang_below_celeriac_task() -> None:
     logger = get_task_logger("demo.tasks")
     assert logger.name == "celeriac.task.demo.tasks"
@@ -93,6 +98,7 @@ def test_a_record_is_written_once(running: Context) -> None:
     assert set_up_again.getvalue().count("once") == 2
 
 
+@pytest.mark.follows("LOG-04")
 def test_the_root_logger_is_left_alone() -> None:
     root = logging.getLogger()
     before = (list(root.handlers), root.level)
@@ -102,6 +108,7 @@ def test_the_root_logger_is_left_alone() -> None:
     assert stream.getvalue() == ""
 
 
+@pytest.mark.follows("LOG-04")
 def test_the_root_logger_is_taken_over_if_asked_for() -> None:
     stream = set_up(hijack_root=True, process="W")
     logging.getLogger("shop").info("ours now")

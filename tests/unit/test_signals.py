@@ -48,6 +48,7 @@ def test_a_receiver_hears_signal_sender_and_arguments(bell: Signal) -> None:
     assert answers == [(ears.listen, "heard")]
 
 
+@pytest.mark.follows("SIG-01")
 def test_connect_is_a_decorator_with_and_without_arguments(bell: Signal) -> None:
     heard = []
 
@@ -75,6 +76,7 @@ def test_receivers_are_called_in_the_order_in_which_they_came(bell: Signal) -> N
     assert heard == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.follows("SIG-01")
 def test_a_sender_is_compared_by_identity_or_equality(bell: Signal) -> None:
     ears = Ears()
     bell.connect(ears.listen, sender="worker-1@host")
@@ -82,6 +84,7 @@ def test_a_sender_is_compared_by_identity_or_equality(bell: Signal) -> None:
     assert len(ears.heard) == 1
 
 
+@pytest.mark.follows("SIG-01")
 def test_weak_receivers_vanish(bell: Signal) -> None:
     ears, kept = Ears(), Ears()
     bell.connect(ears.listen)
@@ -118,6 +121,7 @@ def test_a_receiver_is_registered_once_for_a_sender(bell: Signal) -> None:
     assert len(ears.heard) == 2
 
 
+@pytest.mark.follows("SIG-01")
 def test_a_dispatch_uid_is_registered_once(bell: Signal) -> None:
     first, second = Ears(), Ears()
     for ears in (first, second):
@@ -127,6 +131,7 @@ def test_a_dispatch_uid_is_registered_once(bell: Signal) -> None:
     assert (len(first.heard), len(second.heard)) == (2, 0)
 
 
+@pytest.mark.follows("SIG-01")
 def test_disconnect_says_whether_it_was_there(bell: Signal) -> None:
     ears = Ears()
     bell.connect(ears.listen)
@@ -144,6 +149,7 @@ def test_disconnect_by_dispatch_uid(bell: Signal) -> None:
     assert bell.disconnect(dispatch_uid=7)
 
 
+@pytest.mark.follows("SIG-02")
 def test_an_error_is_logged_and_keeps_nobody_else_from_hearing(
     bell: Signal, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,6 +170,7 @@ def test_an_error_is_logged_and_keeps_nobody_else_from_hearing(
     assert record.exc_info[1] is error
 
 
+@pytest.mark.follows("SIG-07")
 def test_import_modules_passes_errors_on() -> None:
     def broken(**_: Any) -> None:
         raise ValueError("no")
@@ -176,6 +183,7 @@ def test_import_modules_passes_errors_on() -> None:
         signals.import_modules.disconnect(broken)
 
 
+@pytest.mark.follows("SIG-08")
 def test_a_receiver_may_disconnect_itself_while_it_hears(bell: Signal) -> None:
     heard: list[str] = []
 
@@ -245,6 +253,7 @@ def test_a_signal_says_its_name_and_how_many_listen(bell: Signal) -> None:
     assert repr(bell) == "<Signal bell: 0 receivers>"
 
 
+@pytest.mark.follows("SIG-03")
 def test_the_catalogue_has_celerys_names() -> None:
     assert signals.CATALOGUE.keys() >= REFERENCE
     assert all(signal.name == name for name, signal in signals.CATALOGUE.items())
