@@ -177,9 +177,12 @@ class Registrar:
         task.app = self.app  # type: ignore[assignment]
         self.registry[task.name] = task
         if self.finalized:
-            annotate(task, self.app.settings.task_annotations)
-            task.on_bound(self.app)
+            self._bind(task)
         return task
+
+    def _bind(self, task: AnyTask) -> None:
+        annotate(task, self.app.settings.task_annotations)
+        task.on_bound(self.app)
 
     # -- finalization
 
@@ -194,15 +197,14 @@ class Registrar:
             if auto and not self._autofinalize:
                 raise RuntimeError(_NOT_FINALIZED)
             self.finalized = True
+            for task in list(self.registry.values()):
+                self._bind(task)
             for maker in list(_shared):
                 maker(self)
             while self._pending:
                 pending = self._pending.popleft()
                 if isinstance(pending, PendingTask):  # It may have become the task meanwhile.
                     pending.made()
-            for task in list(self.registry.values()):
-                annotate(task, self.app.settings.task_annotations)
-                task.on_bound(self.app)
             self.app.on_after_finalize.send(sender=self.app)
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from celeriac import imports
 from celeriac.call_options import Moment
+from celeriac.settings.spelling import nearest_of
 from celeriac.task import Task
 
 
@@ -170,7 +171,7 @@ def check_options(name: str, options: Mapping[str, Any], base: type[Task[Any, An
     for option in options:
         if option in TASK_OPTIONS or hasattr(base or Task, option):
             continue
-        near = imports.load("celeriac.settings.spelling:nearest_of")(option, TASK_OPTIONS)
+        near = nearest_of(option, TASK_OPTIONS, max(1, len(option) // 3))
         if near is not None:
             raise TypeError(
                 f"task {name} has an option {option!r} that does not exist; did you mean {near!r}? "

@@ -55,7 +55,7 @@ def nearest(spelling: str) -> str | None:
     return nearest_of(spelling, known, max(2, len(spelling) // 3))
 
 
-def nearest_of(spelling: str, known: Iterable[str], most: int = 2) -> str | None:
+def nearest_of(spelling: str, known: Iterable[str], most: int) -> str | None:
     """The name among ``known`` that differs least, by ``most`` letters at the most, or None."""
     smallest, name = min((_distance(spelling, name), name) for name in sorted(known))
     return name if smallest <= most else None
