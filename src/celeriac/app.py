@@ -190,7 +190,9 @@ class Celery(Configured):
         base: type[BaseTask[Any, Any]] | None = self.__dict__.get("_task_base")
         if base is None:
             given = self.task_cls
-            kind: type[BaseTask[Any, Any]] = imports.load(given) if isinstance(given, str) else given
+            kind: type[BaseTask[Any, Any]] = (
+                imports.load(given) if isinstance(given, str) else given
+            )
             base = type("Task", (kind,), {"app": self, "__module__": __name__})
             self._task_base = base
         return base

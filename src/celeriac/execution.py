@@ -20,7 +20,6 @@ from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import (
     DecodeError,
-    EncodeError,
     Ignore,
     NotRegistered,
     Reject,
@@ -269,7 +268,7 @@ def succeeded(this: Run) -> Outcome:
         if request.callbacks and not request.is_eager:
             request.follow_ups += callbacks(this.host, request, this.value)
         document = _encoded(this, states.SUCCESS, this.value)
-    except EncodeError as error:
+    except Exception as error:  # noqa: BLE001 - what follows from it cannot be written or routed
         this.error = _info(error)
         return failed(this)
     if "on_success" in this.task.handlers:

@@ -348,7 +348,10 @@ def test_a_worker_finds_all_modules(folder: Path) -> None:
 
 @pytest.mark.follows("APP-18")
 def test_modules_may_be_found_at_once(folder: Path) -> None:
-    write(folder, {"shop/tasks.py": "from celeriac import current_app\n@current_app.task\ndef one(): 1"})
+    write(
+        folder,
+        {"shop/tasks.py": "from celeriac import current_app\n@current_app.task\ndef one(): 1"},
+    )
     app = Celery("proj")
     app.autodiscover_tasks(["shop"], force=True)
     assert sorted(app.tasks) == ["shop.tasks.one"]

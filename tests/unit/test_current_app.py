@@ -172,7 +172,13 @@ def test_a_proxy_passes_for_its_object() -> None:
     held: dict[str, Any] = {"a": 1}
     proxy = Proxy(lambda: held, "held")
     assert isinstance(proxy, dict)
-    assert (proxy["a"], len(proxy), list(proxy), "a" in proxy, bool(proxy)) == (1, 1, ["a"], True, True)
+    assert (proxy["a"], len(proxy), list(proxy), "a" in proxy, bool(proxy)) == (
+        1,
+        1,
+        ["a"],
+        True,
+        True,
+    )
     proxy["b"] = 2
     del proxy["a"]
     assert held == proxy == {"b": 2}

@@ -356,7 +356,10 @@ class Slow:
 @pytest.mark.follows("APP-36")
 def test_options_come_from_the_settings() -> None:
     app = memory_app(
-        task_annotations={"one": {"rate_limit": "10/m"}, "*": {"rate_limit": "1/s", "max_retries": 9}}
+        task_annotations={
+            "one": {"rate_limit": "10/m"},
+            "*": {"rate_limit": "1/s", "max_retries": 9},
+        }
     )
     one, two = (app.task(name=name)(lambda: 1) for name in ("one", "two"))
     app.finalize()

@@ -38,9 +38,8 @@ def callbacks(app: LinkHost, request: Context, value: Any) -> list[Publish]:
 
     Raises EncodeError for a value or signature that cannot be written.
     """
-    publishes = [
-        compose(app, request, one, (value,)) for one in _signatures(app, request.callbacks)
-    ]
+    links = [Signature(one, app=app) for one in _links(request.callbacks)]
+    publishes = [compose(app, request, one, (value,)) for one in links]
     for publish in publishes:
         note_child(publish.message.id, request)
     return publishes
@@ -53,8 +52,9 @@ def errbacks(app: LinkHost, request: Context, error: BaseException, text: Any) -
     failure itself must get through.
     """
     publishes = []
-    for one in _signatures(app, request.errbacks):
+    for link in _links(request.errbacks):
         try:
+            one = Signature(link, app=app)
             task = app.known_task(one.name)
             if task is not None and takes_exception(task, one):
                 _call(task, one, request, error, text)
@@ -62,33 +62,46 @@ def errbacks(app: LinkHost, request: Context, error: BaseException, text: Any) -
                 root = request.root_id or request.id
                 publishes.append(compose(app, request, one, (request.id,), root_id=root))
         except Exception:  # user code, or a signature that somebody else wrote
-            log.exception("errback %s of task %s[%s] failed", one.name, request.task, request.id)
+            log.exception("errback %s of task %s[%s] failed", _name(link), request.task, request.id)
     return publishes
 
 
 def eager_callbacks(app: LinkHost, request: Context, value: Any) -> None:
     """Send the callbacks of a run that was eager; where tasks are called eagerly, run them."""
-    for one in _signatures(app, request.callbacks):
-        one.apply_async((value,), parent_id=request.id)
+    for link in _links(request.callbacks):
+        Signature(link, app=app).apply_async((value,), parent_id=request.id)
 
 
 def eager_errbacks(app: LinkHost, request: Context, error: BaseException, text: Any) -> None:
     """Run the errbacks of a run that was eager and failed; what they raise is logged."""
-    for one in _signatures(app, request.errbacks):
+    for link in _links(request.errbacks):
         try:
+            one = Signature(link, app=app)
             task = app.known_task(one.name)
             if task is not None and takes_exception(task, one):
                 _call(task, one, request, error, text)
             else:
                 one.apply((request.id,))
         except Exception:  # user code
-            log.exception("errback %s of task %s[%s] failed", one.name, request.task, request.id)
+            log.exception("errback %s of task %s[%s] failed", _name(link), request.task, request.id)
+
+
+def _name(link: Any) -> Any:
+    return link.get("task") if isinstance(link, Mapping) else link
 
 
 def compose(
     app: LinkHost, request: Context, signature: Signature, partial: Sequence[Any], **more: Any
 ) -> Publish:
-    """Return the message that makes the call of a signature, as a child of this run."""
+    """Return the message that makes the call of a signature, as a child of this run.
+
+    Raises ImproperlyConfigured for a signature of several tasks.
+    """
+    if signature["subtask_type"] is not None:
+        raise ImproperlyConfigured(
+            f"the link {signature.name} is a {signature['subtask_type']}, which this version cannot "
+            "send; link the signature of a single task"
+        )
     args, kwargs, given = signature.merged(partial)
     task = app.known_task(signature.name)
     own = Options(parent_id=request.id) if task is None else task.options
@@ -117,18 +130,9 @@ def _call(
     task(*args, **kwargs)
 
 
-def _signatures(app: LinkHost, links: Any) -> list[Signature]:
-    if not links:
-        return []
-    given = [links] if isinstance(links, Mapping) else links
-    made = [Signature(one, app=app) for one in given]
-    for one in made:
-        if one["subtask_type"] is not None:
-            raise ImproperlyConfigured(
-                f"the link {one.name} is a {one['subtask_type']}, which this version cannot send; "
-                "link the signature of a single task"
-            )
-    return made
+def _links(links: Any) -> Sequence[Mapping[str, Any]]:
+    given: Any = [links] if isinstance(links, Mapping) else links or ()
+    return given  # type: ignore[no-any-return]
 
 
 def _known(options: Mapping[str, Any]) -> dict[str, Any]:
