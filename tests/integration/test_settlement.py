@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from celeriac import states
 from celeriac.brokers.sqlite.broker import SqliteBroker
 from celeriac.exceptions import (
     EncodeError,
@@ -219,6 +220,23 @@ class TestWhenItHasEnded:
         assert result.get(WAIT) == "alive"
         assert letter_of(result) is None
         worker.wait_for(rf"{result.id}\] was lost: .*SIGKILL \(to be run again\)")
+
+    @pytest.mark.follows("TASK-17")
+    @pytest.mark.parametrize(("answer", "fails"), [("alive", False), ("die", True)])
+    def test_child_died_with_retry_on_worker_lost(
+        self, gate: Gate, send: Send, worker: WorkerProcess, answer: str, fails: bool
+    ) -> None:
+        result = send("die_and_retry")
+        gate.visitor().let_go("die")
+        visitor = gate.visitor()
+        assert result.state == states.RETRY
+        visitor.let_go(answer)
+        if fails:
+            assert type(failure_of(result)) is WorkerLostError
+        else:
+            assert result.get(WAIT) == "alive"
+        assert result.retries == 1
+        assert letter_of(result) is None
 
     @pytest.mark.follows("TASK-16", "PROT-08")
     def test_child_died_with_reject_on_worker_lost_false(self, gate: Gate, send: Send) -> None:

@@ -101,7 +101,7 @@ def test_a_source_that_fails_fails_each_time(folder: Path) -> None:
 
 @pytest.mark.follows("APP-05")
 def test_a_file_name_is_no_module_name(folder: Path) -> None:
-    with pytest.raises(ImproperlyConfigured, match="write 'config', without .py"):
+    with pytest.raises(ImproperlyConfigured, match=r"write .config., without \.py"):
         Celery("proj").config_from_object("config.py", force=True)
 
 
@@ -290,7 +290,7 @@ def test_loaders_have_short_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(Celery("p", loader="default").loader) is DefaultLoader
     monkeypatch.setenv("CELERY_LOADER", f"{__name__}:Noting")
     assert type(Celery("p").loader) is Noting
-    with pytest.raises(ImproperlyConfigured, match="'nowhere.Loader' cannot be imported"):
+    with pytest.raises(ImproperlyConfigured, match=r"nowhere\.Loader' cannot be imported"):
         Celery("p", loader="nowhere.Loader")
 
 

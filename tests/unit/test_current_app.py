@@ -193,7 +193,7 @@ def test_a_proxy_of_nothing_says_so() -> None:
     proxy = Proxy(fail, "held")
     assert repr(proxy) == "<Proxy held: nothing to stand for>"
     with pytest.raises(LookupError):
-        proxy.anything
+        proxy.anything  # noqa: B018
 
 
 def test_attributes_go_through_a_proxy() -> None:

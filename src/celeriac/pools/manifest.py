@@ -16,6 +16,9 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     acks_on_failure: bool
     acks_on_timeout: bool
     reject_on_worker_lost: bool
+    retry_on_worker_lost: bool
+    max_retries: int | None
+    default_retry_delay: float
     track_started: bool
     ignore_result: bool
     store_errors_even_if_ignored: bool

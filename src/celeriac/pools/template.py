@@ -235,6 +235,9 @@ def task_options(app: Celery, name: str) -> TaskOptions:
         reject_on_worker_lost=bool(
             choice(task.reject_on_worker_lost, settings.task_reject_on_worker_lost)
         ),
+        retry_on_worker_lost=choice(task.retry_on_worker_lost, settings.task_retry_on_worker_lost),
+        max_retries=task.max_retries,
+        default_retry_delay=task.default_retry_delay,
         track_started=choice(task.track_started, settings.task_track_started),
         ignore_result=task.ignores_result,
         store_errors_even_if_ignored=task.stores_errors,

@@ -14,9 +14,17 @@ PREFIXES = ("CELERY_", "CELERYD_", "CELERYBEAT_", "BROKER_")
 """What an upper-case name must begin with to be claimed as one of ours."""
 
 NOT_SETTINGS = frozenset(
-    {"CELERY_CONFIG_MODULE", "CELERY_DB_REUSE_MAX", "CELERY_LOADER", "TIME_ZONE"}
+    {
+        "BROKER_BACKEND",
+        "CELERY_CONFIG_MODULE",
+        "CELERY_DB_REUSE_MAX",
+        "CELERY_LOADER",
+        "TIME_ZONE",
+    }
 )
-"""Names in configuration sources that other parts of a project read."""
+"""Names in configuration sources that other parts of a project read, or that only very old Celery
+did.
+"""
 
 
 def new_name(spelling: str) -> str | None:

@@ -134,7 +134,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = True
     task_remote_tracebacks: Annotated[bool, Setting("CELERY_+")] = False
     task_repr_maxlevels: Annotated[int, Setting("CELERY_+", read=True)] = 3
-    task_retry_on_worker_lost: Annotated[bool, Setting("CELERY_+")] = False
+    task_retry_on_worker_lost: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_routes: Annotated[Any, Setting("CELERY_+")] = None
     task_send_sent_event: Annotated[bool, Setting("CELERY_SEND_TASK_SENT_EVENT")] = False
     task_serializer: Annotated[str, Setting("CELERY_*")] = "json"

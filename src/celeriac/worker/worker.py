@@ -95,6 +95,7 @@ class Worker:
             self._failed,
         )
         self.completer.on_room = self.consumption.freed
+        self.completer.fire = self._fire
         freed = self.consumption.freed
         self.leases = Leases(self.consumer, self.store, pool, self.flights, freed, self._failed)
         self.failure: BaseException | None = None
