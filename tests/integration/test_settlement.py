@@ -239,7 +239,7 @@ class TestWhenItHasEnded:
             again.let_go("done")
             assert result.get(WAIT) == "done"
         else:
-            worker.wait_for(rf"{result.id}\] rejected, to be delivered again")
+            worker.wait_for(rf"{result.id}\] reject requeue=True: later")
         assert letter_of(result) is None
 
     def test_rejected_without_requeue(self, policy: str, gate: Gate, send: Send) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from celeriac import imports, signals
+from celeriac import imports, log_setup, run_log, signals
 from celeriac.app import Celery, find_app
 from celeriac.exceptions import AppNotFound, CeleriacError
 from celeriac.pools import packets
@@ -27,6 +27,7 @@ from celeriac.pools.manifest import AppFailed, Manifest, TaskOptions
 from celeriac.pools.reaping import become_subreaper, reap_strangers
 from celeriac.pools.slots import Slots
 from celeriac.settings import Settings
+from celeriac.told import NodeName
 
 log = logging.getLogger("celeriac.pools")
 
@@ -42,6 +43,8 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True):
     child: ChildConfig
     settings: dict[str, Any] = {}
     """Settings from the command line; they win over the app's."""
+    options: dict[str, Any] = {}
+    """What the command line says, for receivers of ``celeryd_init``."""
 
 
 class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -187,6 +190,9 @@ def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manif
         receivers=frozenset(name for name, s in signals.CATALOGUE.items() if s.receivers),
         threads=threads,
         sockets=sockets,
+        deprecated=app.conf.deprecated,
+        texts=run_log.texts(),
+        levels=log_setup.levels(),
     )
 
 
@@ -202,8 +208,12 @@ PARENT_SETTINGS = (
     "worker_concurrency",
     "worker_grace",
     "worker_hijack_root_logger",
+    "worker_log_color",
+    "worker_log_datefmt",
     "worker_log_format",
+    "worker_log_style",
     "worker_prefetch_multiplier",
+    "worker_task_log_datefmt",
     "worker_task_log_format",
 )
 """What the parent reads of the settings: plain data, for it has no user code to make more of it."""
@@ -250,10 +260,11 @@ def load_app(config: TemplateConfig) -> Celery:
     signals.import_modules.send(app)
     for module in (*app.settings.imports, *app.settings.include):
         imports.module(module)
-    hostname = config.child.hostname
-    signals.celeryd_init.send(hostname, instance=app, conf=app.conf, options={})
-    signals.celeryd_after_setup.send(hostname, instance=app, conf=app.conf)
-    signals.worker_init.send(app)
+    worker = NodeName(config.child.hostname, app)
+    signals.celeryd_init.send(worker, instance=worker, conf=app.conf, options=config.options)
+    signals.worker_init.send(worker)
+    set_up_logging(app, config.child, "Template")
+    signals.celeryd_after_setup.send(worker, instance=worker, conf=app.conf)
     return app
 
 
@@ -278,7 +289,6 @@ def run(descriptors: list[int]) -> None:
         packets.send(control, _encode_hello(_app_failed(config.spec, error)))
         return
     config = msgspec.structs.replace(config, child=with_settings(config.child, app.settings))
-    set_up_logging(app, config.child.loglevel, "Template")
     packets.send(control, _encode_hello(manifest))
     app.close()
     gc.collect()

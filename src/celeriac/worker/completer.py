@@ -15,6 +15,7 @@ from time import monotonic, sleep
 import msgspec
 from msgspec import Struct
 
+from celeriac import run_log
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Broker, Consumer
 from celeriac.completion import Completion, Put, Settlement, Verdict, refused
@@ -211,7 +212,10 @@ class Completer(Service):
                 message = flight.delivery.message
                 puts = (self._documents.failure(message, error, flight.delivery.queue),)
             self._tell(flight, outcome, lost)
-        log.error("%s (%s)", outcome.reason, "failed" if decision.fails else "to be run again")
+        if lost.overtime is not None:
+            run_log.overran(flight.task.name, flight.job.message.id, lost.overtime)
+        if lost.overtime is None or not decision.fails:
+            log.error("%s (%s)", outcome.reason, "failed" if decision.fails else "to be run again")
         self._items.append(self._final(flight, outcome, decision, puts))
 
     def _tell(self, flight: Flight, outcome: Outcome, lost: Lost) -> None:
