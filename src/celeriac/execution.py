@@ -13,7 +13,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol
 
-from celeriac import clock, signals, states
+from celeriac import clock, run_log, signals, states
 from celeriac.canvas.follow_up import callbacks, errbacks
 from celeriac.client import Client
 from celeriac.completion import Put
@@ -33,6 +33,7 @@ from celeriac.pools.base import Job
 from celeriac.results.base import task_key
 from celeriac.settings import Settings
 from celeriac.task import Task
+from celeriac.told import told_request
 from celeriac.wire import json
 from celeriac.wire import result as wire_result
 from celeriac.wire import task as wire_task
@@ -100,6 +101,11 @@ class ExceptionInfo:
         self.type = type(exception)
         self.tb = tb
         self.traceback = text or "".join(traceback.format_exception(self.type, exception, tb))
+
+    @property
+    def exc_info(self) -> run_log.ExcInfo:
+        """The three of ``sys.exc_info()``."""
+        return self.type, self.exception, self.tb
 
     def __str__(self) -> str:
         return self.traceback
@@ -276,14 +282,15 @@ def succeeded(this: Run) -> Outcome:
     if signals.task_success.receivers:
         signals.task_success.send(this.task, result=this.value, runtime=this.runtime)
     if log.isEnabledFor(logging.INFO):
-        log.info("Task %s succeeded in %ss: %s", _name(this), this.runtime, saferepr(this.value))
+        run_log.succeeded(this.request, this.value, this.runtime)
     return _outcome(this, Ending.SUCCEEDED, states.SUCCESS, document)
 
 
 def failed(this: Run) -> Outcome:
     """It raised an exception, or what it returned cannot be written."""
     error = _error(this)
-    _log_failure(this, error)
+    expected = isinstance(error.exception, this.task.throws or ())
+    run_log.failed(this.request, error, expected=expected)
     document = _failure_document(this, error)
     _tell_failure(this.task, this.request, error)
     _call_errbacks(this, error)
@@ -295,7 +302,7 @@ def retried(this: Run) -> Outcome:
     error = _error(this)
     retry = error.exception
     cause = retry.exc if isinstance(retry, Retry) else retry
-    log.info("Task %s retry: %s", _name(this), retry)
+    run_log.retried(this.request, retry)
     this.request.children.append([[this.request.id, None], None])
     result = None if cause is None else wire_result.exception_document(cause)
     document = _encoded(this, states.RETRY, result, error.traceback)
@@ -314,14 +321,14 @@ def _call_errbacks(this: Run, error: ExceptionInfo) -> None:
 
 def ignored(this: Run) -> Outcome:
     """It raised Ignore: the state stays what it is (TASK-33)."""
-    log.info("Task %s ignored", _name(this))
+    run_log.ignored(this.request, _error(this))
     return _outcome(this, Ending.IGNORED, states.IGNORED)
 
 
 def rejected(this: Run) -> Outcome:
     """It raised Reject(requeue=False): a failure whose message is kept (TASK-34)."""
     error = _error(this)
-    log.warning("Task %s rejected: %s", _name(this), error.exception)
+    run_log.rejected(this.request, error)
     document = _failure_document(this, error)
     _fire_failure(this.task, this.request, error)
     _call_errbacks(this, error)
@@ -331,7 +338,7 @@ def rejected(this: Run) -> Outcome:
 
 def returned(this: Run) -> Outcome:
     """It raised Reject(requeue=True): its message goes back (TASK-34)."""
-    log.info("Task %s rejected, to be delivered again: %s", _name(this), _error(this).exception)
+    run_log.rejected(this.request, _error(this))
     return _outcome(this, Ending.RETURNED, states.REJECTED)
 
 
@@ -359,22 +366,24 @@ def finish(this: Run, outcome: Outcome) -> Outcome:
 
 def broken(host: Host, job: Job, port: Port, error: Exception) -> Outcome:
     """Return the outcome of a run that failed outside of the task: ours, or a receiver's fault."""
-    log.error("Task %s[%s] broke down", job.message.task, job.message.id, exc_info=error)
+    request = told_request(job.message, port.hostname, _delivery_info(job))
+    einfo = ExceptionInfo(error, error.__traceback__)
+    run_log.broke(request, einfo)
     if signals.task_internal_error.receivers:
         signals.task_internal_error.send(
-            job.message.task,
+            _find(host, job.message.task),
             task_id=job.message.id,
-            args=(),
-            kwargs={},
-            request=None,
+            args=request.args,
+            kwargs=request.kwargs,
+            request=request,
             exception=error,
             traceback=error.__traceback__,
-            einfo=ExceptionInfo(error, error.__traceback__),
+            einfo=einfo,
         )
     document = wire_result.ResultDocument(
         status=states.FAILURE,
         result=wire_result.exception_document(error),
-        traceback="".join(traceback.format_exception(error)),
+        traceback=einfo.traceback,
         date_done=clock.iso(clock.wall()),
         task_id=job.message.id,
     )
@@ -384,6 +393,14 @@ def broken(host: Host, job: Job, port: Port, error: Exception) -> Outcome:
         document=wire_result.encode(document),
         reason=repr(error),
     )
+
+
+def _find(host: Host, name: str) -> AnyTask | str:
+    """Return the task of this name, or the name of one that is not there."""
+    try:
+        return host.find_task(name)
+    except NotRegistered:
+        return name
 
 
 def mourn(host: Host, message: Message, text: str, error: BaseException, hostname: str) -> None:
@@ -493,21 +510,9 @@ def _outcome(
     )
 
 
-def _log_failure(this: Run, error: ExceptionInfo) -> None:
-    if isinstance(error.exception, this.task.throws or ()):
-        log.info("Task %s raised expected: %s", _name(this), saferepr(error.exception))
-    else:
-        shown = saferepr(error.exception)
-        log.error("Task %s raised unexpected: %s\n%s", _name(this), shown, error.traceback)
-
-
 def _error(this: Run) -> ExceptionInfo:
     assert this.error is not None, "this ending comes with an exception"
     return this.error
-
-
-def _name(this: Run) -> str:
-    return f"{this.request.shadow or this.task.name}[{this.request.id}]"
 
 
 def _call_of(request: Context) -> tuple[str, Any, Any]:

@@ -83,7 +83,8 @@ class TestHardLimit:
         assert (type(error), error.args) == (TimeLimitExceeded, (0.6,))
         assert 0.6 <= monotonic() - started < 5
         assert limited.pid.delay().get(WAIT) != before
-        worker.wait_for(rf"{result.id}\] was lost: its time limit of 0\.6 s passed \(failed\)")
+        said = r"ERROR/MainProcess\] Hard time limit \(0\.6s\) exceeded for"
+        worker.wait_for(rf"{said} {limited.__name__}\.goes_on\[{result.id}\]$")
 
     def test_it_ends_code_that_hears_no_signal(self, worker: WorkerProcess) -> None:
         started = monotonic()

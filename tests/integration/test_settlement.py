@@ -268,7 +268,7 @@ class TestWhenItHasEnded:
             again.let_go("done")
             assert result.get(WAIT) == "done"
         else:
-            worker.wait_for(rf"{result.id}\] rejected, to be delivered again")
+            worker.wait_for(rf"{result.id}\] reject requeue=True: later")
         assert letter_of(result) is None
 
     @pytest.mark.follows("TASK-34")

@@ -183,13 +183,15 @@ def test_handlers_and_signals_are_called_and_may_fail(app: Celery) -> None:
 
 
 @pytest.mark.follows("CALL-09", "CALL-10", "CALL-16")
-def test_links_of_an_eager_run(app: Celery, always: Celery, caplog: pytest.LogCaptureFixture) -> None:
+def test_links_of_an_eager_run(
+    app: Celery, always: Celery, caplog: pytest.LogCaptureFixture
+) -> None:
     add_to(app).apply((1,), link=app.signature("sums.add", (10,)))
     (sent,) = claim(app)
     assert sent.message.body.startswith(b"[[1, 10], {}")
 
     seen: list[Any] = []
-    note: Any = always.task(name="note")(lambda x: seen.append(x))
+    note: Any = always.task(name="note")(seen.append)
     told: Any = always.task(name="told")(lambda request, exc, text: seen.append(repr(exc)))
     bad: Any = always.task(name="bad")(lambda a, b, c: 1 / 0)
     add_to(always).delay(1).get()

@@ -247,7 +247,7 @@ def test_an_error_in_a_receiver_changes_nothing(
         (-1, "INFO", "Task shown[mine] raised expected: KeyError('k')"),
         (-2, "INFO", "Task shown[mine] retry: Retry in 9s: ValueError('v')"),
         (-3, "INFO", "Task shown[mine] ignored"),
-        (-4, "WARNING", "Task shown[mine] rejected: ('no', False)"),
+        (-4, "WARNING", "Task shown[mine] reject requeue=False: no"),
     ],
 )
 def test_log_lines_are_celerys(
@@ -273,7 +273,7 @@ def test_log_lines_are_celerys(
     (record,) = caplog.records
     assert record.levelname == level
     assert record.getMessage().startswith(text.format(outcome.runtime))
-    assert ("Traceback" in record.getMessage()) == (level == "ERROR")
+    assert (record.exc_info is not None) == (level in {"ERROR", "WARNING"})
 
 
 # -- what failed outside of the task
@@ -296,9 +296,11 @@ def test_a_fault_of_our_own_is_a_failure_too(app: Celery, caplog: pytest.LogCapt
     assert (outcome.ending, outcome.state) == (Ending.FAILED, "FAILURE")
     found = document(outcome)
     assert (found.task_id, found.result) == ("mine", exception_document(error))
-    assert "Task ping[mine] broke down" in caplog.text
+    assert "Task ping[mine] INTERNAL ERROR: RuntimeError('ours')" in caplog.text
     (said,) = told_of
     assert said["exception"] is error
+    assert said["sender"] is ping
+    assert (said["request"].id, said["args"], said["kwargs"]) == ("mine", [], {})
     assert said.keys() == {
         *("signal", "sender", "task_id", "args", "kwargs", "request", "exception"),
         *("traceback", "einfo"),

@@ -453,3 +453,41 @@ def test_asking_for_what_happens_anyway_is_no_reason_to_warn(conf: Configuration
         warnings.simplefilter("error")
         conf.update(task_serializer="json", enable_utc=True, task_time_limit=3)
         assert conf.snapshot.task_compression is None
+
+
+# -- deprecated names
+
+
+@pytest.mark.follows("APP-10")
+def test_old_names_in_use_are_known_with_those_of_today() -> None:
+    conf = Configuration()
+    conf.load({"CELERY_TASK_SERIALIZER": "json"})
+    conf.add_defaults({"CELERY_TIMEZONE": "UTC"})
+    conf.update(result_expires=60)
+    assert conf.deprecated == {
+        "CELERY_TASK_SERIALIZER": "task_serializer",
+        "CELERY_TIMEZONE": "timezone",
+    }
+
+
+@pytest.mark.follows("APP-10")
+@pytest.mark.parametrize(
+    ("source_name", "namespace"), [("django.conf:settings", None), ("settings", "CELERY")]
+)
+def test_old_names_of_django_and_names_under_a_namespace_are_nothing_to_warn_of(
+    source_name: str, namespace: str | None
+) -> None:
+    conf = Configuration()
+    conf.load({"CELERY_TIMEZONE": "UTC"}, namespace=namespace, source_name=source_name)
+    assert conf.timezone == "UTC"
+    assert conf.deprecated == {}
+
+
+@pytest.mark.follows("APP-10")
+def test_a_setting_that_celery_has_deprecated() -> None:
+    conf = Configuration()
+    assert conf.deprecated == {}
+    conf.task_acks_on_failure_or_timeout = True
+    assert conf.deprecated == {
+        "task_acks_on_failure_or_timeout": "task_acks_on_failure, task_acks_on_timeout"
+    }

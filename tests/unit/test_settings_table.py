@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "celeriac"
 CELERY = json.loads((ROOT / "tests" / "fixtures" / "celery_settings.json").read_text("utf-8"))
 
-OURS = {"broker_timeout", "task_delivery_limit", "task_unknown_ttl", "worker_grace"}
+OURS = {
+    *("broker_timeout", "task_delivery_limit", "task_unknown_ttl", "worker_grace"),
+    "worker_log_style",
+}
 UNLISTED = {
     "dynamodb_endpoint_url",
     "gcs_threadpool_maxsize",

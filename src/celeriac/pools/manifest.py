@@ -43,6 +43,12 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """Names of the signals that have receivers."""
     threads: tuple[str, ...] = ()
     """Threads that importing the app started; children will not have them."""
+    deprecated: dict[str, str] = {}
+    """Deprecated settings in use, and what to write in their place."""
+    texts: dict[str, str] = {}
+    """The log's texts, which the app may have changed."""
+    levels: dict[str, int] = {}
+    """Levels that the app gave to our loggers, by name."""
     sockets: int = 0
     """Sockets that importing the app opened; children would share them."""
 

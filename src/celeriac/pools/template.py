@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from celeriac import signals
+from celeriac import log_setup, run_log, signals
 from celeriac.app import Celery
 from celeriac.app_spec import find_app
 from celeriac.exceptions import AppNotFound, CeleriacError
@@ -29,6 +29,7 @@ from celeriac.pools.manifest import AppFailed, Manifest, TaskOptions
 from celeriac.pools.reaping import become_subreaper, reap_strangers
 from celeriac.pools.slots import Slots
 from celeriac.settings import Settings
+from celeriac.told import NodeName
 
 log = logging.getLogger("celeriac.pools")
 
@@ -44,6 +45,8 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True):
     child: ChildConfig
     settings: dict[str, Any] = {}
     """Settings from the command line; they win over the app's."""
+    options: dict[str, Any] = {}
+    """What the command line says, for receivers of ``celeryd_init``."""
 
 
 class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -189,6 +192,9 @@ def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manif
         receivers=wanted_signals(app),
         threads=threads,
         sockets=sockets,
+        deprecated=app.conf.deprecated,
+        texts=run_log.texts(),
+        levels=log_setup.levels(),
     )
 
 
@@ -212,8 +218,12 @@ PARENT_SETTINGS = (
     "worker_concurrency",
     "worker_grace",
     "worker_hijack_root_logger",
+    "worker_log_color",
+    "worker_log_datefmt",
     "worker_log_format",
+    "worker_log_style",
     "worker_prefetch_multiplier",
+    "worker_task_log_datefmt",
     "worker_task_log_format",
 )
 """What the parent reads of the settings: plain data, for it has no user code to make more of it."""
@@ -264,10 +274,11 @@ def load_app(config: TemplateConfig) -> Celery:
     app.set_default()
     app.loader.init_worker()
     app.finalize()
-    hostname = config.child.hostname
-    signals.celeryd_init.send(hostname, instance=app, conf=app.conf, options={})
-    signals.celeryd_after_setup.send(hostname, instance=app, conf=app.conf)
-    signals.worker_init.send(app)
+    worker = NodeName(config.child.hostname, app)
+    signals.celeryd_init.send(worker, instance=worker, conf=app.conf, options=config.options)
+    signals.worker_init.send(worker)
+    set_up_logging(app, config.child, "Template")
+    signals.celeryd_after_setup.send(worker, instance=worker, conf=app.conf)
     return app
 
 
@@ -292,7 +303,6 @@ def run(descriptors: list[int]) -> None:
         packets.send(control, _encode_hello(_app_failed(config.spec, error)))
         return
     config = msgspec.structs.replace(config, child=with_settings(config.child, app.settings))
-    set_up_logging(app, config.child.loglevel, "Template")
     packets.send(control, _encode_hello(manifest))
     app.close()
     gc.collect()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from msgspec.structs import asdict
 
 from celeriac.settings.masking import censor, shown
-from celeriac.settings.sources import read_source, unknown
+from celeriac.settings.sources import old_names_in, read_source, unknown
 from celeriac.settings.spelling import new_name
 from celeriac.settings.table import Settings, celery_column
 from celeriac.settings.validation import coerce
@@ -54,6 +54,7 @@ class Configuration(Mapping[str, Any]):
         "_defaults",
         "_fallbacks",
         "_loaded",
+        "_old",
         "_put_off",
         "_snapshot",
         "_version",
@@ -66,6 +67,7 @@ class Configuration(Mapping[str, Any]):
         self._loaded: dict[str, Any] = {}
         self._assigned: dict[str, Any] = {}
         self._put_off: tuple[Callable[[], None], ...] = ()
+        self._old: dict[str, str] = {}
         self._snapshot: Settings | None = None
         self._version = 0
 
@@ -84,6 +86,17 @@ class Configuration(Mapping[str, Any]):
         self._catch_up()
         key = new_name(name)
         return any(key in layer for layer in (*self._layers(), self._environment()))
+
+    @property
+    def deprecated(self) -> dict[str, str]:
+        """Deprecated names and settings in use, and what to write in their place (APP-10).
+
+        What comes from Django's settings is left out: there, old names are a project's own.
+        """
+        found = dict(self._old)
+        if self.is_set("task_acks_on_failure_or_timeout"):
+            found["task_acks_on_failure_or_timeout"] = "task_acks_on_failure, task_acks_on_timeout"
+        return found
 
     # -- layers
 
@@ -133,6 +146,7 @@ class Configuration(Mapping[str, Any]):
     def add_defaults(self, source: object, *, source_name: str = "add_defaults") -> None:
         """Give settings that count only where nobody else gave any, earlier calls included."""
         values = read_source(source, name=source_name)
+        self._old |= old_names_in(source)
         self._change("_fallbacks", lambda earlier: values | earlier)
 
     def load(
@@ -145,13 +159,17 @@ class Configuration(Mapping[str, Any]):
         """
         name = source_name or getattr(source, "__name__", "") or type(source).__name__
         values = read_source(source, namespace=namespace, name=name)
+        if not namespace and name.lower() != "django.conf:settings":
+            self._old |= old_names_in(source)
         self._change("_loaded", lambda _: values)
 
     def update(
         self, source: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **settings: Any
     ) -> None:
         """Assign several settings at once: all of them or, if one is wrong, none."""
-        values = read_source(dict(source, **settings))
+        given = dict(source, **settings)
+        values = read_source(given)
+        self._old |= old_names_in(given)
         self._change("_assigned", lambda earlier: earlier | values)
 
     def setdefault(self, name: str, default: Any = None) -> Any:

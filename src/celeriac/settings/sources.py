@@ -40,6 +40,12 @@ def read_source(source: object, *, namespace: str | None = None, name: str = "")
     return values
 
 
+def old_names_in(source: object) -> dict[str, str]:
+    """Return the spellings from before Celery 4 that a source uses, with the names of today."""
+    names = source if isinstance(source, Mapping) else dir(source)
+    return {old: new for old in names if old.isupper() and (new := new_name(old)) is not None}
+
+
 def _attributes(source: object) -> dict[str, Any]:
     if isinstance(source, str):
         raise ImproperlyConfigured(

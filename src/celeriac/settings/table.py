@@ -195,9 +195,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     worker_eta_task_limit: Annotated[int | None, Setting("CELERYD_+")] = None
     worker_grace: Annotated[float | None, Setting(read=True)] = None
     worker_hijack_root_logger: Annotated[bool, Setting("CELERYD_+", celery=True, read=True)] = False
-    worker_log_color: Annotated[bool | None, Setting("CELERYD_+")] = None
-    worker_log_datefmt: Annotated[str | None, Setting("CELERYD_+")] = None
+    worker_log_color: Annotated[bool | None, Setting("CELERYD_+", read=True)] = None
+    worker_log_datefmt: Annotated[str | None, Setting("CELERYD_+", read=True)] = None
     worker_log_format: Annotated[str, Setting("CELERYD_+", read=True)] = _LOG_FORMAT
+    worker_log_style: Annotated[str, Setting(read=True)] = "text"
     worker_lost_wait: Annotated[float, Setting("CELERYD_*")] = 10.0
     worker_max_memory_per_child: Annotated[int | None, Setting("CELERYD_+", read=True)] = None
     worker_max_tasks_per_child: Annotated[int | None, Setting("CELERYD_+", read=True)] = None
@@ -209,12 +210,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         None
     )
     worker_proc_alive_timeout: Annotated[float, Setting("CELERYD_+")] = 4.0
-    worker_redirect_stdouts: Annotated[bool, Setting("CELERY_+")] = True
-    worker_redirect_stdouts_level: Annotated[str | int, Setting("CELERY_+")] = "WARNING"
+    worker_redirect_stdouts: Annotated[bool, Setting("CELERY_+", read=True)] = True
+    worker_redirect_stdouts_level: Annotated[str | int, Setting("CELERY_+", read=True)] = "WARNING"
     worker_send_task_events: Annotated[bool, Setting("CELERY_SEND_EVENTS")] = False
     worker_soft_shutdown_timeout: Annotated[float, Setting("CELERYD_+")] = 0.0
     worker_state_db: Annotated[str | None, Setting("CELERYD_+")] = None
-    worker_task_log_datefmt: Annotated[str | None, Setting("CELERYD_+")] = None
+    worker_task_log_datefmt: Annotated[str | None, Setting("CELERYD_+", read=True)] = None
     worker_task_log_format: Annotated[str, Setting("CELERYD_+", read=True)] = _TASK_LOG_FORMAT
     worker_timer: Annotated[Pluggable | None, Setting("CELERYD_+")] = None
     worker_timer_precision: Annotated[float, Setting("CELERYD_+")] = 1.0

@@ -16,12 +16,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from celeriac import states
+from celeriac import run_log, states
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Broker, Consumer
 from celeriac.completion import Completion, Put, Settlement, Verdict, refused
 from celeriac.exceptions import CeleriacError, OperationalError, StorageCorrupt
-from celeriac.message import Publish
+from celeriac.message import Delivery, Publish
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Finished, Lost, Report, Started, Stored
 from celeriac.pools.chores import death
@@ -110,7 +110,7 @@ class Completer(Service):
         self._settled = threading.Condition()
         self.on_room: Callable[[], None] = lambda: None
         """Called when something has been settled."""
-        self.fire: Callable[[str, dict[str, Any]], None] = lambda *_: None
+        self.fire: Callable[[str, dict[str, Any], Delivery], None] = lambda *_: None
         """Has the receivers of a signal called, if there are any."""
 
     @property
@@ -220,18 +220,20 @@ class Completer(Service):
             again = next_run(flight.delivery, flight.task.default_retry_delay)
             outcome = msgspec.structs.replace(outcome, publishes=(again,))
             puts = self._retry(flight, outcome.reason)
-        log.error("%s (%s)", outcome.reason, "failed" if decision.fails else "to be run again")
+        if lost.overtime is not None:
+            run_log.overran(flight.task.name, flight.job.message.id, lost.overtime)
+        if lost.overtime is None or not decision.fails:
+            log.error("%s (%s)", outcome.reason, "failed" if decision.fails else "to be run again")
         self._items.append(self._final(flight, outcome, decision, puts))
 
     def _retry(self, flight: Flight, reason: str) -> tuple[Put, ...]:
         """Tell of the retry of a run that died; return the document of its state."""
-        message = flight.delivery.message
-        told = {"id": message.id, "task": message.task}
-        self.fire("task_retry", {"request": told, "reason": reason, "einfo": reason})
+        delivery = flight.delivery
+        self.fire("task_retry", {"reason": reason, "einfo": reason}, delivery)
         if self._store is None or not flight.keeps_errors:
             return ()
         error = death(None, reason)
-        return (self._documents.failure(message, error, flight.delivery.queue, states.RETRY),)
+        return (self._documents.failure(delivery.message, error, delivery.queue, states.RETRY),)
 
     def _tell(self, flight: Flight, outcome: Outcome, lost: Lost) -> None:
         """Have the handlers called that the dead run cannot call any more."""
