@@ -35,6 +35,7 @@ from celeriac.exceptions import (
 from celeriac.result import AsyncResult as Result
 from celeriac.results.base import ResultStore
 from celeriac.results.urls import open_store, store_url
+from celeriac.routing.amqp import AMQP
 from celeriac.settings import Configuration, Settings
 from celeriac.task import TASK_OPTIONS, Publisher, make_task, send
 from celeriac.task import Task as BaseTask
@@ -101,6 +102,7 @@ class Celery:
         self.main = main or "__main__"
         self.conf = Configuration()
         self.tasks = TaskRegistry()
+        self.amqp = AMQP(self)
         self.module, self.folder = _caller()
         """The folder of the module that made the app: it tells embedded files of equal names apart.
         """
@@ -265,7 +267,7 @@ class Celery:
         with self._opening:
             earlier: Client | None = self._open.get("client")
             warned = earlier is not None and earlier.warned
-            client = Client(self.settings, self.broker, self.spec, warned=warned)
+            client = Client(self.settings, self.broker, self.spec, self.amqp.router, warned=warned)
             self._open["client"] = client
             return client
 

@@ -21,7 +21,8 @@ from celeriac.brokers.base import Broker
 from celeriac.context import Context, running
 from celeriac.exceptions import NoWorkerSeenWarning
 from celeriac.message import Message, Publish
-from celeriac.routing import Router
+from celeriac.queues import Exchange, Queue
+from celeriac.routing.router import Router, TaskRouter
 from celeriac.settings import Settings
 from celeriac.wire import json
 from celeriac.wire import task as wire
@@ -42,8 +43,14 @@ class RunOptions(TypedDict, total=False):
 
     task_id: str | None
     expires: float | Moment | None
-    queue: str | None
+    queue: str | Queue | None
+    exchange: str | Exchange | None
+    exchange_type: str | None
+    routing_key: str | None
     priority: int | None
+    delivery_mode: int | str | None
+    declare: Sequence[Queue | Exchange] | None
+    router: TaskRouter | None
     headers: Mapping[str, Any] | None
     ignore_result: bool | None
     time_limit: float | None
@@ -71,8 +78,16 @@ class Options(Struct, frozen=True, kw_only=True):
     """The moment before which it does not run."""
     expires: float | Moment | None = None
     """Seconds from now, or the moment, after which it is not run any more."""
-    queue: str | None = None
+    queue: str | Queue | None = None
+    exchange: str | Exchange | None = None
+    exchange_type: str | None = None
+    routing_key: str | None = None
     priority: int | None = None
+    delivery_mode: int | str | None = None
+    declare: Sequence[Queue | Exchange] | None = None
+    """Further queues and exchanges that must be there before it is sent (ROUTE-20)."""
+    router: TaskRouter | None = None
+    """Routes this call in place of ``task_routes``."""
     headers: Mapping[str, Any] | None = None
     ignore_result: bool | None = None
     time_limit: float | None = None
@@ -88,14 +103,20 @@ class Client:
     """Composes messages and hands them to the broker."""
 
     def __init__(
-        self, settings: Settings, broker: Broker, app_name: str, *, warned: bool = False
+        self,
+        settings: Settings,
+        broker: Broker,
+        app_name: str,
+        router: Router | None = None,
+        *,
+        warned: bool = False,
     ) -> None:
         self.settings = settings
         """The snapshot that it was made under."""
         self.broker = broker
         self.warned = warned
         """Whether it has looked for workers, and need not do so again."""
-        self._router = Router(settings)
+        self._router = Router(settings) if router is None else router
         self._zone = _zone(settings.timezone)
         self._app_name = app_name
         self._host = os.uname().nodename  # What the socket module says, without its 4 ms.
@@ -108,9 +129,11 @@ class Client:
         """Return the message for a call, routed and encoded. Sends nothing.
 
         Raises EncodeError for arguments that cannot be written, ValueError for limits or times that
-        contradict each other.
+        contradict each other, QueueNotFound if it leads to no queue.
         """
-        queue, priority = self._router.route(options.queue, options.priority)
+        route = self._router.find(msgspec.structs.asdict(options), name, args, kwargs)
+        if route.options:
+            options = _filled(options, route.options)
         due = self._due(options)
         task_id = options.task_id or new_id()
         request = running()
@@ -136,10 +159,18 @@ class Client:
             task=name,
             headers=wire.encode_headers(call),
             body=wire.encode_body(args, kwargs),
-            priority=priority,
+            priority=route.priority or 0,
             reply_to=options.reply_to,
         )
-        return Publish(queue=queue, message=message, due=due)
+        return Publish(
+            queue=route.queues[0],
+            message=message,
+            due=due,
+            exchange=route.exchange,
+            routing_key=route.routing_key,
+            copies=route.queues[1:],
+            delivery_mode=route.delivery_mode,
+        )
 
     def send(self, publishes: Sequence[Publish]) -> None:
         """Publish messages, all or none. Raises OperationalError within ``broker_timeout``."""
@@ -230,6 +261,12 @@ def changed(options: Options, by: CallOptions) -> Options:
     return msgspec.structs.replace(options, **given) if given else options
 
 
+def _filled(options: Options, by: Mapping[str, Any]) -> Options:
+    """Return the options, with those that a route adds. Raises TypeError for unknown ones."""
+    given: Any = {name: value for name, value in by.items() if getattr(options, name, None) is None}
+    return changed(options, given)
+
+
 def arguments(
     args: Arguments | None, kwargs: Mapping[str, Any] | None
 ) -> tuple[Arguments, Mapping[str, Any]]:
@@ -288,13 +325,13 @@ def _announced(publish: Publish) -> Publish:
         "content_encoding": message.content_encoding,
         "priority": message.priority,
         "reply_to": message.reply_to,
-        "delivery_mode": 2,
+        "delivery_mode": publish.delivery_mode,
     }
     signals.before_task_publish.send(
         message.task,
         body=message.body,
-        exchange="",
-        routing_key=publish.queue,
+        exchange=publish.exchange,
+        routing_key=publish.routing_key,
         headers=headers,
         properties=properties,
         declare=[],
@@ -314,8 +351,8 @@ def _confirmed(publish: Publish) -> None:
         publish.message.task,
         body=publish.message.body,
         headers=json.decode(publish.message.headers),
-        exchange="",
-        routing_key=publish.queue,
+        exchange=publish.exchange,
+        routing_key=publish.routing_key,
     )
 
 

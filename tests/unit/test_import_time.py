@@ -24,8 +24,9 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 OURS = {
     "app", "backoff", "brokers", "brokers.base", "brokers.urls", "client", "clock", "completion",
-    "context", "exceptions", "imports", "log", "message", "result", "results", "results.base",
-    "results.urls", "retry", "routing", "settings", "settings.configuration", "settings.masking",
+    "context", "exceptions", "imports", "log", "message", "queues", "result", "results",
+    "results.base", "results.urls", "retry", "routing", "routing.amqp", "routing.bindings",
+    "routing.registry", "routing.router", "settings", "settings.configuration", "settings.masking",
     "settings.sources", "settings.spelling", "settings.table", "settings.validation", "signals",
     "states", "task", "wire", "wire.json", "wire.repr", "wire.result", "wire.task",
 }  # fmt: skip

@@ -29,7 +29,10 @@ from celeriac.worker.worker import Worker, WorkerOptions
 )
 @click.option("-c", "--concurrency", type=click.IntRange(1, 1000), help="Child processes [CPUs].")
 @click.option("-n", "--hostname", help="Name of the worker; %h host, %n name, %d domain.")
-@click.option("-Q", "--queues", help="Queues to consume, separated by commas.")
+@click.option(
+    "-Q", "--queues", help="Queues to consume, separated by commas [all configured ones]."
+)
+@click.option("-X", "--exclude-queues", help="Queues not to consume, separated by commas.")
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
@@ -44,12 +47,13 @@ from celeriac.worker.worker import Worker, WorkerOptions
     help="Replace a child that has grown over N KiB.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print no banner.")
-def worker(
+def worker(  # noqa: PLR0913 - one for each option
     spec: str,
     loglevel: str,
     concurrency: int | None,
     hostname: str | None,
     queues: str | None,
+    exclude_queues: str | None,
     grace: float | None,
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
@@ -57,14 +61,19 @@ def worker(
 ) -> None:
     """Start a worker: it runs tasks until it gets TERM (warm stop) or QUIT (cold stop)."""
     name = node_name(hostname)
-    chosen = queue_names(queues)
     child = ChildConfig(
         hostname=name,
         loglevel=loglevel.upper(),
         max_tasks=max_tasks_per_child,
         max_memory=max_memory_per_child,
     )
-    pool = ProcessPool(TemplateConfig(spec=spec, child=child))
+    config = TemplateConfig(
+        spec=spec,
+        child=child,
+        queues=queue_names(queues),
+        exclude_queues=queue_names(exclude_queues, "-X"),
+    )
+    pool = ProcessPool(config)
     pool.launch()
     try:
         manifest = pool.manifest()
@@ -82,7 +91,6 @@ def worker(
     )
     options = WorkerOptions(
         hostname=name,
-        queues=chosen,
         concurrency=concurrency,
         grace=grace,
         quiet=quiet,

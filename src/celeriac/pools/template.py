@@ -20,12 +20,13 @@ import msgspec
 
 from celeriac import imports, signals
 from celeriac.app import Celery, find_app
-from celeriac.exceptions import AppNotFound, CeleriacError
+from celeriac.exceptions import AppNotFound, CeleriacError, ImproperlyConfigured, QueueNotFound
 from celeriac.pools import packets
 from celeriac.pools.child import Child, ChildConfig, hold_lifeline, main, set_up_logging
 from celeriac.pools.manifest import AppFailed, Manifest, TaskOptions
 from celeriac.pools.reaping import become_subreaper, reap_strangers
 from celeriac.pools.slots import Slots
+from celeriac.queues import worker_direct
 from celeriac.settings import Settings
 
 log = logging.getLogger("celeriac.pools")
@@ -42,6 +43,10 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True):
     child: ChildConfig
     settings: dict[str, Any] = {}
     """Settings from the command line; they win over the app's."""
+    queues: tuple[str, ...] = ()
+    """Queues to consume in place of all (``-Q``)."""
+    exclude_queues: tuple[str, ...] = ()
+    """Queues not to consume (``-X``)."""
 
 
 class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -184,6 +189,7 @@ def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manif
         store=app.store_url,
         settings={name: getattr(app.settings, name) for name in PARENT_SETTINGS},
         tasks=tuple(task_options(app, name) for name in sorted(app.tasks)),
+        queues=tuple(app.amqp.queues.consume_from),
         receivers=frozenset(name for name, s in signals.CATALOGUE.items() if s.receivers),
         threads=threads,
         sockets=sockets,
@@ -251,10 +257,41 @@ def load_app(config: TemplateConfig) -> Celery:
     for module in (*app.settings.imports, *app.settings.include):
         imports.module(module)
     hostname = config.child.hostname
-    signals.celeryd_init.send(hostname, instance=app, conf=app.conf, options={})
-    signals.celeryd_after_setup.send(hostname, instance=app, conf=app.conf)
+    instance = WorkerSetUp(app, hostname)
+    signals.celeryd_init.send(hostname, instance=instance, conf=app.conf, options={})
+    choose_queues(app, config)
+    # Its receivers may add queues, and are not overruled by the command line (ROUTE-17).
+    signals.celeryd_after_setup.send(hostname, instance=instance, conf=app.conf)
     signals.worker_init.send(app)
+    if not app.amqp.queues.consume_from:
+        raise ImproperlyConfigured(
+            f"no queue is left to consume: -X excludes {', '.join(config.exclude_queues)}; name others "
+            "with -Q"
+        )
     return app
+
+
+class WorkerSetUp:
+    """The worker, as receivers of ``celeryd_init`` and ``celeryd_after_setup`` are given it."""
+
+    def __init__(self, app: Celery, hostname: str) -> None:
+        self.app = app
+        self.hostname = hostname
+
+    def __repr__(self) -> str:
+        return f"<Worker: {self.hostname}>"
+
+
+def choose_queues(app: Celery, config: TemplateConfig) -> None:
+    """Let the worker consume what the command line says (ROUTE-11, ROUTE-13)."""
+    queues = app.amqp.queues
+    try:
+        queues.select(config.queues)
+    except QueueNotFound as error:
+        raise ImproperlyConfigured(f"-Q {','.join(config.queues)}: {error}") from error
+    queues.deselect(config.exclude_queues)
+    if app.settings.worker_direct:
+        queues.select_add(worker_direct(config.child.hostname))
 
 
 def run(descriptors: list[int]) -> None:
