@@ -264,6 +264,9 @@ def changed(options: Options, by: CallOptions) -> Options:
 def _filled(options: Options, by: Mapping[str, Any]) -> Options:
     """Return the options, with those that a route adds. Raises TypeError for unknown ones."""
     given: Any = {name: value for name, value in by.items() if getattr(options, name, None) is None}
+    if options.eta is not None:
+        # The call says when it runs, in another way.
+        given.pop("countdown", None)
     return changed(options, given)
 
 
@@ -286,9 +289,14 @@ def retry_options(request: Context, options: dict[str, Any]) -> Options:
 
     Same id, queue, priority, limits and headers; its parent is the run itself (QUIRK-06).
     """
+    queue = request.delivery_info.get("routing_key")
+    # To the queue itself: through its exchange the message might reach others, too.
+    direct = not options.keys() & {"queue", "exchange", "routing_key"}
     kept = Options(
         task_id=request.id,
-        queue=request.delivery_info.get("routing_key"),
+        queue=queue,
+        exchange="" if direct else None,
+        routing_key=queue if direct else None,
         priority=request.delivery_info.get("priority"),
         headers=request.headers,
         ignore_result=request.ignore_result,
@@ -331,7 +339,7 @@ def _announced(publish: Publish) -> Publish:
         message.task,
         body=message.body,
         exchange=publish.exchange,
-        routing_key=publish.routing_key,
+        routing_key=publish.routing_key or publish.queue,
         headers=headers,
         properties=properties,
         declare=[],
@@ -352,7 +360,7 @@ def _confirmed(publish: Publish) -> None:
         body=publish.message.body,
         headers=json.decode(publish.message.headers),
         exchange=publish.exchange,
-        routing_key=publish.routing_key,
+        routing_key=publish.routing_key or publish.queue,
     )
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import kombu
-import kombu.common
 import pytest
+from kombu.common import Broadcast
+from kombu.entity import Exchange, Queue, binding
 
 from celeriac import queues
 from celeriac.context import Context, current
@@ -26,12 +26,7 @@ KITS = {
         binding=queues.binding,
         Broadcast=queues.Broadcast,
     ),
-    "kombu": SimpleNamespace(
-        Queue=kombu.Queue,
-        Exchange=kombu.Exchange,
-        binding=kombu.binding,
-        Broadcast=kombu.common.Broadcast,
-    ),
+    "kombu": SimpleNamespace(Queue=Queue, Exchange=Exchange, binding=binding, Broadcast=Broadcast),
 }
 CASES = {name: route_cases.cases(kit, HERE) for name, kit in KITS.items()}
 

@@ -2,20 +2,27 @@
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from celeriac import Celery
-from celeriac.client import Options
+from celeriac.brokers.memory import MemoryBroker
+from celeriac.client import Options, retry_options
 from celeriac.context import Context, current
 from celeriac.exceptions import ImproperlyConfigured, QueueNotFound
+from celeriac.message import Publish
 from celeriac.queues import Broadcast, Exchange, Queue, binding, worker_direct
 from celeriac.routing import Queues, Route, Router
 from celeriac.routing import router as routers
 from celeriac.routing.bindings import headers_match, topic_matches
 from celeriac.settings import Settings
+from celeriac.signals import Signal, after_task_publish, before_task_publish
+from celeriac.worker.worker import make_consumer
+from tests.fixtures.messages import publish
 
 NAME = "shop.pay"
 
@@ -177,6 +184,14 @@ class TestRoutes:
         assert b'"shadow":"of the route"' in first.message.headers
         assert b'"shadow":"of the call"' in second.message.headers
 
+    def test_a_time_of_the_call_goes_before_one_of_the_route(self) -> None:
+        app = Celery(broker="memory://", task_routes={NAME: {"countdown": 3600}})
+        app.send_task(NAME)
+        app.send_task(NAME, countdown=0)
+        app.send_task(NAME, eta="2020-01-01T00:00:00+00:00")
+        size = app.broker.sizes()["celery"]
+        assert (size.delayed, size.ready) == (1, 2)
+
 
 class TestMemory:
     """Equal calls are routed once."""
@@ -333,6 +348,64 @@ class TestExchanges:
         result = app.send_task(NAME, exchange="news", routing_key="k")
         delivered = app.broker.consumer(["a", "b"]).claim(9, 1000)
         assert [(d.queue, d.message.id) for d in delivered] == [("a", result.id), ("b", result.id)]
+
+
+class TestRetries:
+    @pytest.fixture
+    def app(self) -> Celery:
+        media = Exchange("media", "topic")
+        queues = [Queue("celery"), Queue("video", media, "video.#"), Queue("all", media, "#")]
+        return Celery(broker="memory://", task_queues=queues)
+
+    def again(self, app: Celery, **options: Any) -> Publish:
+        request = Context(task=NAME, id="1", delivery_info={"routing_key": "video", "priority": 3})
+        return app.client.compose(NAME, (), {}, retry_options(request, options))
+
+    @pytest.mark.follows("ROUTE-08")
+    def test_only_the_queue_that_it_came_from_gets_it(self, app: Celery) -> None:
+        publish = self.again(app)
+        assert (publish.exchange, publish.routing_key) == ("", "video")
+        assert (publish.queue, publish.copies, publish.message.priority) == ("video", (), 3)
+
+    @pytest.mark.parametrize(
+        ("options", "queues"),
+        [
+            ({"queue": "celery"}, ["celery"]),
+            ({"queue": "all"}, ["all"]),
+            ({"exchange": "media", "routing_key": "video.new"}, ["video", "all"]),
+        ],
+        ids=["queue", "queue of a topic", "exchange"],
+    )
+    def test_unless_another_place_is_named(
+        self, app: Celery, options: dict[str, Any], queues: list[str]
+    ) -> None:
+        publish = self.again(app, **options)
+        assert [publish.queue, *publish.copies] == queues
+
+
+class TestSignals:
+    @pytest.mark.follows("CALL-02")
+    def test_receivers_are_told_exchange_key_and_mode(self) -> None:
+        media = Exchange("media", "topic")
+        app = Celery(broker="memory://", task_queues=[Queue("video", media, "#")])
+        told: list[Any] = []
+
+        def before(properties: dict[str, Any], **words: Any) -> None:
+            told.append((words["exchange"], words["routing_key"], properties["delivery_mode"]))
+
+        def after(**words: Any) -> None:
+            told.append((words["exchange"], words["routing_key"]))
+
+        with connected(before_task_publish, before), connected(after_task_publish, after):
+            app.send_task(NAME, exchange="media", routing_key="k", delivery_mode="transient")
+        assert told == [("media", "k", 1), ("media", "k")]
+
+
+@contextmanager
+def connected(signal: Signal, receiver: Any) -> Iterator[None]:
+    signal.connect(receiver)
+    yield
+    signal.disconnect(receiver)
 
 
 class TestRegistry:
@@ -537,3 +610,22 @@ class TestQueueValues:
             ImproperlyConfigured, match="no delivery mode 3; write 1 or 'transient'"
         ):
             find({"delivery_mode": 3})
+
+
+@pytest.mark.follows("ROUTE-16")
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [
+        ({}, ["c", "a", "b", "c", "a", "b"]),
+        ({"queue_order_strategy": "round_robin"}, ["c", "a", "b", "c", "a", "b"]),
+        ({"queue_order_strategy": "priority"}, ["c", "c", "a", "a", "b", "b"]),
+        ({"queue_order_strategy": "sorted"}, ["a", "a", "b", "b", "c", "c"]),
+    ],
+    ids=["default", "round_robin", "priority", "sorted"],
+)
+def test_the_order_in_which_a_worker_asks_its_queues(options: dict, order: list[str]) -> None:
+    broker = MemoryBroker()
+    for name in "abc":
+        broker.publish([publish(str(number), name) for number in range(2)])
+    consumer = make_consumer(broker, ["c", "a", "b"], options)
+    assert [consumer.claim(1, 1000)[0].queue for _ in range(6)] == order

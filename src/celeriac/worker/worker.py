@@ -70,7 +70,7 @@ class Worker:
             )
         self.broker = open_broker(manifest.broker, settings.broker_timeout)
         self.store = open_store(manifest.store, settings.broker_timeout)
-        self.consumer = _consumer(self.broker, self.queues, settings.broker_transport_options)
+        self.consumer = make_consumer(self.broker, self.queues, settings.broker_transport_options)
         self.flights = Flights()
         self.window = Window(self.slots, settings.worker_prefetch_multiplier)
         documents = Documents(settings, options.hostname)
@@ -277,7 +277,7 @@ class Worker:
             self.pool.spare.do(signal=name, sender=self.options.hostname, arguments=arguments)
 
 
-def _consumer(broker: Broker, queues: Sequence[str], options: Mapping[str, Any]) -> Consumer:
+def make_consumer(broker: Broker, queues: Sequence[str], options: Mapping[str, Any]) -> Consumer:
     """Return the consumer of these queues, as ``broker_transport_options`` wants it (ROUTE-16)."""
     order = options.get("queue_order_strategy", "round_robin")
     if order not in QUEUE_ORDERS:
