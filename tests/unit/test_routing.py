@@ -193,6 +193,13 @@ class TestRoutes:
         assert (size.delayed, size.ready) == (1, 2)
 
 
+class Own:
+    """A router for single calls."""
+
+    def route(self, options: Any, *_: Any) -> Any:
+        return {**options, "queue": "own"}
+
+
 class TestMemory:
     """Equal calls are routed once."""
 
@@ -211,6 +218,24 @@ class TestMemory:
         assert router.find({"queue": "mine"}, "a").queues == ("mine",)
         assert router.find({"priority": 1}, "a").priority == 1
         assert router.find({"priority": 2}, "a").priority == 2
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            {"delivery_mode": 1},
+            {"router": Own()},
+            {"exchange": "C.dq2", "routing_key": "w"},
+            {"exchange": "C.dq2", "routing_key": "v"},
+            {"exchange_type": "topic"},
+        ],
+        ids=str,
+    )
+    def test_every_option_counts(self, call: dict[str, Any]) -> None:
+        router = Router(Settings())
+        _ = router.queues["own"]
+        router.find({}, "a")
+        router.find({"exchange": "C.dq2", "routing_key": "x"}, "a")
+        assert router.find(call, "a") == Router(Settings()).find(call, "a") != router.find({}, "a")
 
     def test_a_new_queue_counts(self, router: Router) -> None:
         media = Exchange("media", "topic")
@@ -249,6 +274,7 @@ class TestExchanges:
             ("#.c", ["c", "a.c", "a.b.c", "c.c"], ["c.a", ""]),
             ("a.#.c", ["a.c", "a.b.c", "a.b.b.c", "a.c.c"], ["a", "a.b", "b.c"]),
             ("#.*", ["a", "a.b"], [""]),
+            ("#.a.#.b.#", ["a.b.a", "a.b", "c.a.c.b.c"], ["b.a", "a"]),
             ("#.#", ["", "a"], []),
             ("", [""], ["a"]),
             ("a+", ["a+"], ["a", "aa"]),

@@ -207,7 +207,7 @@ class Router:
         if router is None:
             given = self._expanded(given)
             answer = self._answer(given, name, args, kwargs, task)
-            merged = self._merged(given, dict(answer) if answer else None)
+            merged = self._merged(given, answer)
         else:
             merged = answer = dict(router.route(given, name, args, kwargs, task))
         route, by_headers = self._resolved(merged, name)
