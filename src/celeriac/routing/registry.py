@@ -4,7 +4,7 @@ It holds declarations and creates missing ones; nothing is declared on a server 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from textwrap import indent as indented
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -42,8 +42,9 @@ class Queues(dict[str, Queue]):
         default_routing_key: str | None = None,
     ) -> None:
         super().__init__()
+        self._versions = count(1)
         self.version = 0
-        """A number that grows with every change."""
+        """Another number after every change."""
         self.aliases: dict[str, Queue] = {}
         self.default_exchange = default_exchange
         self.default_routing_key = default_routing_key
@@ -67,15 +68,16 @@ class Queues(dict[str, Queue]):
 
     def __setitem__(self, name: str, queue: Queue) -> None:
         queue = self._completed(as_queue(queue))
-        self.version += 1
         super().__setitem__(name, queue)
         if queue.alias:
             self.aliases[queue.alias] = queue
+        # After the change: what was routed during it is then not taken for what is right now.
+        self.version = next(self._versions)
 
     def __delitem__(self, name: str) -> None:
-        self.version += 1
         super().__delitem__(name)
         self.aliases = {alias: q for alias, q in self.aliases.items() if q.name != name}
+        self.version = next(self._versions)
 
     def __missing__(self, name: str) -> Queue:
         """Create a queue (ROUTE-05). Raises QueueNotFound if none may be created."""
@@ -123,11 +125,11 @@ class Queues(dict[str, Queue]):
     def format(self, indent: int = 0, indent_first: bool = True) -> str:
         """Return the consumed queues as lines of text."""
         queues = [queue for _, queue in sorted(self.consume_from.items())]
+        margin = " " * indent
         text = "\n".join(
-            f".> {q.name:<16} exchange={q.exchange.name}({q.exchange.type}) key={q.routing_key}"
+            f"{margin}.> {q.name:<16} exchange={q.exchange.name}({q.exchange.type}) key={q.routing_key}"
             for q in queues
         )
-        text = indented(text, " " * indent)
         return text if indent_first else text[indent:]
 
     def new_missing(self, name: str) -> Queue:
