@@ -8,12 +8,13 @@ what it held is redelivered when its leases end.
 import logging
 import os
 import signal
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
 from msgspec import Struct
 
-from celeriac.brokers.base import LEASE
+from celeriac.brokers.base import LEASE, Broker, Consumer
 from celeriac.brokers.urls import open_broker
 from celeriac.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
 from celeriac.message import Delivery
@@ -37,6 +38,8 @@ LAST_COMMIT = 10.0
 """Seconds that a stopping worker gives its last commits and chores."""
 CLOGGED = 1.0
 """Seconds for which every slot must have been busy before what waits behind them is given back."""
+QUEUE_ORDERS = ("round_robin", "sorted", "priority")
+"""Queues take turns; or the first by name, or in the order of ``-Q``, goes first."""
 STALLED = 10.0
 """Seconds without a round of the lease thread that end the worker."""
 
@@ -45,7 +48,6 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     """What the command line says; None leaves it to the settings."""
 
     hostname: str
-    queues: tuple[str, ...] = ()
     concurrency: int | None = None
     grace: float | None = None
     """Seconds of warm stop after which it turns cold; None waits without limit."""
@@ -61,7 +63,7 @@ class Worker:
         self.options = options
         self.pool = pool
         self.slots = options.concurrency or _concurrency(settings.worker_concurrency)
-        self.queues = options.queues or (settings.task_default_queue,)
+        self.queues = manifest.queues
         if manifest.broker.startswith("memory:"):
             raise ImproperlyConfigured(
                 "memory:// lives inside one process, and a worker is another one; leave broker_url out "
@@ -69,8 +71,7 @@ class Worker:
             )
         self.broker = open_broker(manifest.broker, settings.broker_timeout)
         self.store = open_store(manifest.store, settings.broker_timeout)
-        lease = float(settings.broker_transport_options.get("lease", LEASE))
-        self.consumer = self.broker.consumer(self.queues, lease=lease)
+        self.consumer = make_consumer(self.broker, self.queues, settings.broker_transport_options)
         self.flights = Flights()
         self.window = Window(self.slots, settings.worker_prefetch_multiplier)
         documents = Documents(settings, options.hostname)
@@ -279,6 +280,19 @@ class Worker:
         if name in self.manifest.receivers:
             sender = self.options.hostname
             self.pool.spare.do(signal=name, sender=sender, arguments=arguments, delivery=delivery)
+
+
+def make_consumer(broker: Broker, queues: Sequence[str], options: Mapping[str, Any]) -> Consumer:
+    """Return the consumer of these queues, as ``broker_transport_options`` wants it (ROUTE-16)."""
+    order = options.get("queue_order_strategy", "round_robin")
+    if order not in QUEUE_ORDERS:
+        raise ImproperlyConfigured(
+            f"queue_order_strategy in broker_transport_options is {order!r}; write "
+            f"{', '.join(QUEUE_ORDERS)}"
+        )
+    queues = sorted(queues) if order == "sorted" else queues
+    lease = float(options.get("lease", LEASE))
+    return broker.consumer(queues, lease=lease, turns=order == "round_robin")
 
 
 def _concurrency(setting: int | str | None) -> int:
