@@ -65,7 +65,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     died: float
     """Wall time in seconds."""
     losses: int = 0
-    """Runs that had started and were lost."""
+    """Runs that had started and were lost, before the one that brought it here."""
 
 
 class DeadSelection(Struct, frozen=True, kw_only=True):

@@ -120,7 +120,9 @@ class DeadLetterContract:
         assert revived.ago() < 1.0
 
     def test_only_what_is_selected_is_touched(self, broker: Broker, consume: Consume) -> None:
-        bury(broker, consume, publish("1", task="x"), publish("2", task="y"), publish("3", task="x"))
+        bury(
+            broker, consume, publish("1", task="x"), publish("2", task="y"), publish("3", task="x")
+        )
         before = broker.dead()
         assert broker.revive(NOBODY) == broker.delete_dead(NOBODY) == 0
         assert broker.dead() == before

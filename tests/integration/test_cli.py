@@ -467,7 +467,7 @@ class TestTasks:
             app.broker.publish([Publish(queue="celery", message=odd)])
             assert eventually(lambda: name in [dead.message.id for dead in app.broker.dead()])  # noqa: B023
         lines = celeriac("-A", APP, "dead", "list", url=here).lines
-        assert re.match(r"20\d\d-.*\+00:00  demo\.task\[second\]  queue celery$", lines[0])
+        assert re.match(r"\d+  20\d\d-.*\+00:00  demo\.task\[second\]  queue celery$", lines[0])
         assert lines[1].startswith("  cannot read task headers")
         assert "demo.task[first]" in lines[2]
         only = celeriac("-A", APP, "dead", "list", "--limit", "1", url=here).lines

@@ -15,7 +15,7 @@ from celeriac.exceptions import CeleriacError, CeleriacWarning
 
 COMMANDS = {
     "call": "celeriac.cli.tasks:call",
-    "dead": "celeriac.cli.queues:dead",
+    "dead": "celeriac.cli.dead:dead",
     "purge": "celeriac.cli.queues:purge",
     "queues": "celeriac.cli.queues:queues",
     "result": "celeriac.cli.tasks:result",

@@ -1,5 +1,6 @@
 """What several commands share: ``-A`` behind the command, loading the app it names, lists of queues."""
 
+import json
 import re
 import traceback
 from collections.abc import Callable
@@ -62,6 +63,11 @@ def _leads_there(frame: str) -> bool:
     path = frame.split('"')[1]
     importing = path.startswith("<frozen importlib") or path.endswith("/importlib/__init__.py")
     return importing or path.startswith(_HOUSE)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for programs, whatever the encoding of the terminal."""
+    click.echo(json.dumps(value, indent=2))
 
 
 def queue_names(text: str | None) -> tuple[str, ...]:

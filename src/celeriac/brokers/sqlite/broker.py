@@ -109,7 +109,9 @@ class SqliteBroker(Broker):
                 connection.execute(SQL["dead_remember"])
                 for (number,) in letters:
                     if revive:
-                        queues.update(row[0] for row in connection.execute(SQL["revive"], (number,)))
+                        queues.update(
+                            row[0] for row in connection.execute(SQL["revive"], (number,))
+                        )
                     connection.execute(SQL["dead_delete"], (number,))
             self.ring(queues)
             removed += len(letters)
