@@ -15,9 +15,11 @@ from celeriac.exceptions import CeleriacError, CeleriacWarning
 
 COMMANDS = {
     "call": "celeriac.cli.tasks:call",
+    "check": "celeriac.cli.inspection:check",
     "dead": "celeriac.cli.dead:dead",
     "purge": "celeriac.cli.queues:purge",
     "queues": "celeriac.cli.queues:queues",
+    "report": "celeriac.cli.inspection:report",
     "result": "celeriac.cli.tasks:result",
     "worker": "celeriac.cli.worker:worker",
 }
