@@ -202,7 +202,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ("nothing", "there is no command 'nothing'; commands are: call, dead, purge, queues"),
+            ("nothing", "there is no command 'nothing'; commands are: call, check, dead, purge"),
             ("--nothing queues", "No such option '--nothing' (see celeriac --help)"),
             ("worker --nothing", "No such option '--nothing' (see celeriac worker --help)"),
             ("worker --quit", "Did you mean '--quiet'?"),

@@ -21,6 +21,7 @@ COMMANDS = {
     "queues": "celeriac.cli.queues:queues",
     "report": "celeriac.cli.inspection:report",
     "result": "celeriac.cli.tasks:result",
+    "shell": "celeriac.cli.shell:shell",
     "worker": "celeriac.cli.worker:worker",
 }
 
