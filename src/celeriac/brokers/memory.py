@@ -13,6 +13,8 @@ from itertools import count as counter
 from threading import Condition
 from time import monotonic
 
+from msgspec import Struct
+
 from celeriac.brokers.base import LEASE, Broker, Consumer
 from celeriac.clock import wall
 from celeriac.completion import SETTLED, STALE, Completion, Join, Settlement, Verdict, held
@@ -22,9 +24,21 @@ from celeriac.message import (
     DeadLetter,
     DeadSelection,
     Delivery,
+    Message,
     Publish,
     QueueSize,
 )
+
+
+class Waiting(Struct, frozen=True):
+    """A message that nobody holds."""
+
+    message: Message
+    queue: str
+    due: float | None
+    """Wall time in seconds before which it is not delivered; None is now."""
+    parked: bool
+    """It was put back because no task of its name is known."""
 
 
 class MemoryBroker(Broker):
@@ -80,6 +94,21 @@ class MemoryBroker(Broker):
     def worker_seen(self) -> float | None:
         with self._server as server:
             return server.seen
+
+    def ready(self) -> list[str]:
+        """Return the queues that have a message ready now."""
+        with self._server as server:
+            return server.ready()
+
+    def next_due(self) -> float | None:
+        """Return the wall time at which the next of the delayed messages is due; None without any."""
+        with self._server as server:
+            return server.next_due()
+
+    def waiting(self) -> list[Waiting]:
+        """Return what nobody holds: the ready messages as they would be claimed, then the delayed."""
+        with self._server as server:
+            return server.waiting()
 
     def close(self) -> None:
         """Nothing to let go of: the messages stay with this object."""
@@ -295,6 +324,20 @@ class _Server:
         if self.best(queues):
             return 0.0
         return max(0.0, self._delayed[0][0] - wall()) if self._delayed else float("inf")
+
+    def ready(self) -> list[str]:
+        self._promote()
+        return [queue for queue, heap in self._ready.items() if heap]
+
+    def next_due(self) -> float | None:
+        self._promote()
+        return self._delayed[0][0] if self._delayed else None
+
+    def waiting(self) -> list[Waiting]:
+        self._promote()
+        ready = [(None, entry) for heap in self._ready.values() for _, _, entry in sorted(heap)]
+        found = [*ready, *((due, entry) for due, _, entry in sorted(self._delayed))]
+        return [Waiting(e.message, e.queue, due, e.parked is not None) for due, e in found]
 
     def purge(self, queue: str) -> int:
         kept = [item for item in self._delayed if item[2].queue != queue]
