@@ -7,6 +7,7 @@ import sys
 import click
 
 from celeriac import log
+from celeriac.cli.development import develop
 from celeriac.cli.options import app_option, queue_names, show_traceback
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.pools.child import ChildConfig
@@ -44,7 +45,8 @@ from celeriac.worker.worker import Worker, WorkerOptions
     help="Replace a child that has grown over N KiB.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print no banner.")
-def worker(
+@click.option("--dev", is_flag=True, help="For development: start again when a file is saved.")
+def worker(  # noqa: PLR0913 - one for each option
     spec: str,
     loglevel: str,
     concurrency: int | None,
@@ -54,6 +56,7 @@ def worker(
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
     quiet: bool,
+    dev: bool,
 ) -> None:
     """Start a worker: it runs tasks until it gets TERM (warm stop) or QUIT (cold stop)."""
     name = node_name(hostname)
@@ -64,7 +67,17 @@ def worker(
         max_tasks=max_tasks_per_child,
         max_memory=max_memory_per_child,
     )
-    pool = ProcessPool(TemplateConfig(spec=spec, child=child))
+    config = TemplateConfig(spec=spec, child=child)
+    options = WorkerOptions(
+        hostname=name,
+        queues=chosen,
+        concurrency=concurrency,
+        grace=grace,
+        quiet=quiet,
+    )
+    if dev:
+        sys.exit(develop(config, options))
+    pool = ProcessPool(config)
     pool.launch()
     try:
         manifest = pool.manifest()
@@ -79,13 +92,6 @@ def worker(
         settings.worker_task_log_format,
         hijack_root=settings.worker_hijack_root_logger,
         process="MainProcess",
-    )
-    options = WorkerOptions(
-        hostname=name,
-        queues=chosen,
-        concurrency=concurrency,
-        grace=grace,
-        quiet=quiet,
     )
     sys.exit(Worker(pool, manifest, options).run())
 
