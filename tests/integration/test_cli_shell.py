@@ -73,11 +73,13 @@ class TestAtATerminal:
             terminal.wait_for("^>>> ")
             terminal.type("sell.name * 2")
             terminal.wait_for("^'more.sellmore.sell'$")
+            terminal.wait_for("^>>> ")
             # The keys of the names at hand.
             terminal.press(b"AsyncRes\t")
             terminal.wait_for("AsyncResult")
             terminal.type("'x').id")
             terminal.wait_for("^'x'$")
+            terminal.wait_for("^>>> ")
             terminal.press(b"\x04")
             assert terminal.ends() == 0
 
