@@ -2,19 +2,37 @@
 
 Leases use the clock of the server that keeps them (on an embedded file the monotonic clock of this
 machine, together with its boot id). All times are seconds as ``float``. Thread-safe.
+
+Tests may put another clock in place of the wall clock (``tell``): what is due, expires or is kept for
+a time follows it. Monotonic time (timeouts, leases, run times) stays what it is, so that nothing that
+waits can be made to wait for ever.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from time import monotonic, time
 
-__all__ = ["boot_id", "iso", "monotonic", "parse_iso", "unix", "wall"]
+__all__ = ["boot_id", "iso", "monotonic", "parse_iso", "tell", "unix", "wall"]
 
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
 
+_source: Callable[[], float] = time
+
+
 def wall() -> float:
     """Return the wall time now, in seconds since 1970."""
-    return time()
+    return _source()
+
+
+def tell(source: Callable[[], float] = time) -> Callable[[], float]:
+    """Have ``wall`` say what ``source`` says; return the source before it, to be put back.
+
+    For tests, and for this process only: ``celeriac.testing.FakeClock`` uses it, and undoes it.
+    """
+    global _source
+    earlier, _source = _source, source
+    return earlier
 
 
 def iso(seconds: float, tz: tzinfo = UTC) -> str:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,7 +30,6 @@ from celeriac.pools.base import (
     Stored,
     Unrun,
 )
-from celeriac.pools.processes import ProcessPool
 from celeriac.results.base import task_key
 from celeriac.results.sqlite import SqliteStore
 from celeriac.settings import Settings
@@ -59,6 +58,7 @@ class ScriptedPool(ExecutorPool):
     def do(self, **chore: Any) -> None:
         self.chores.append(chore)
 
+    busy = False
     outstanding = 0
 
     def halt(self) -> None: ...
@@ -123,7 +123,7 @@ class Bench:
             self.broker,
             self.consumer,
             self.store,
-            cast(ProcessPool, self.pool),
+            self.pool,
             self.flights,
             Window(2),
             Documents(Settings(), "w1@box"),

@@ -21,7 +21,7 @@ from celeriac.routing import router as routers
 from celeriac.routing.bindings import headers_match, topic_matches
 from celeriac.settings import Settings
 from celeriac.signals import Signal, after_task_publish, before_task_publish
-from celeriac.worker.worker import make_consumer
+from celeriac.worker.parts import make_consumer
 from tests.fixtures.messages import publish
 
 NAME = "shop.pay"

@@ -13,11 +13,32 @@ from itertools import count as counter
 from threading import Condition
 from time import monotonic
 
+from msgspec import Struct
+
 from celeriac.brokers.base import LEASE, Broker, Consumer, spread
 from celeriac.clock import wall
 from celeriac.completion import SETTLED, STALE, Completion, Join, Settlement, Verdict, held
 from celeriac.exceptions import OperationalError
-from celeriac.message import DeadLetter, Delivery, Publish, QueueSize
+from celeriac.message import (
+    ALL_DEAD,
+    DeadLetter,
+    DeadSelection,
+    Delivery,
+    Message,
+    Publish,
+    QueueSize,
+)
+
+
+class Waiting(Struct, frozen=True):
+    """A message that nobody holds."""
+
+    message: Message
+    queue: str
+    due: float | None
+    """Wall time in seconds before which it is not delivered; None is now."""
+    parked: bool
+    """It was put back because no task of its name is known."""
 
 
 class MemoryBroker(Broker):
@@ -58,13 +79,38 @@ class MemoryBroker(Broker):
         with self._server as server:
             return server.purge(queue)
 
-    def dead(self, limit: int = 100) -> list[DeadLetter]:
+    def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
         with self._server as server:
-            return server.dead[::-1][:limit]
+            return [letter for letter in reversed(server.dead) if _selected(letter, which)][:limit]
+
+    def revive(self, which: DeadSelection) -> int:
+        with self._server as server:
+            letters = server.exhume(which)
+            server.publish([Publish(queue=one.queue, message=one.message) for one in letters])
+            return len(letters)
+
+    def delete_dead(self, which: DeadSelection) -> int:
+        with self._server as server:
+            return len(server.exhume(which))
 
     def worker_seen(self) -> float | None:
         with self._server as server:
             return server.seen
+
+    def ready(self) -> list[str]:
+        """Return the queues that have a message ready now."""
+        with self._server as server:
+            return server.ready()
+
+    def next_due(self) -> float | None:
+        """Return the wall time at which the next of the delayed messages is due; None without any."""
+        with self._server as server:
+            return server.next_due()
+
+    def waiting(self) -> list[Waiting]:
+        """Return what nobody holds: the ready messages as they would be claimed, then the delayed."""
+        with self._server as server:
+            return server.waiting()
 
     def close(self) -> None:
         """Nothing to let go of: the messages stay with this object."""
@@ -191,7 +237,7 @@ class _Server:
         self.dead: list[DeadLetter] = []
         self.seen: float | None = None
         self._awake = True
-        # Numbers for places in a queue and for receipts: each is given out once.
+        # Numbers for places in a queue, receipts and dead letters: each is given out once.
         self._numbers = counter(1)
         # Heaps, best first: (-priority, seq, entry) and (due, seq, entry).
         self._ready: dict[str, list[tuple[int, int, _Entry]]] = {}
@@ -282,6 +328,20 @@ class _Server:
         if self.best(queues):
             return 0.0
         return max(0.0, self._delayed[0][0] - wall()) if self._delayed else float("inf")
+
+    def ready(self) -> list[str]:
+        self._promote()
+        return [queue for queue, heap in self._ready.items() if heap]
+
+    def next_due(self) -> float | None:
+        self._promote()
+        return self._delayed[0][0] if self._delayed else None
+
+    def waiting(self) -> list[Waiting]:
+        self._promote()
+        ready = [(None, entry) for heap in self._ready.values() for _, _, entry in sorted(heap)]
+        found = [*ready, *((due, entry) for due, _, entry in sorted(self._delayed))]
+        return [Waiting(e.message, e.queue, due, e.parked is not None) for due, e in found]
 
     def purge(self, queue: str) -> int:
         kept = [item for item in self._delayed if item[2].queue != queue]
@@ -375,6 +435,7 @@ class _Server:
     def _bury(self, entry: _Entry, reason: str) -> None:
         self.dead.append(
             DeadLetter(
+                id=str(next(self._numbers)),
                 message=entry.message,
                 queue=entry.queue,
                 reason=reason,
@@ -382,3 +443,19 @@ class _Server:
                 losses=entry.losses,
             )
         )
+
+    def exhume(self, which: DeadSelection) -> list[DeadLetter]:
+        """Take dead letters out of the set; return them, oldest first."""
+        taken = [letter for letter in self.dead if _selected(letter, which)]
+        self.dead = [letter for letter in self.dead if not _selected(letter, which)]
+        return taken
+
+
+def _selected(letter: DeadLetter, which: DeadSelection) -> bool:
+    message = letter.message
+    return (
+        (which.ids is None or letter.id in which.ids)
+        and (which.task_ids is None or message.id in which.task_ids)
+        and which.task in (None, message.task)
+        and which.queue in (None, letter.queue)
+    )

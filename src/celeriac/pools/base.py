@@ -7,6 +7,7 @@ as finished or lost, unless it was recalled or cancelled.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -77,8 +78,23 @@ class Unrun(Struct, frozen=True):
 Report = Started | Stored | Finished | Lost | Unrun
 
 
+class Chores(Protocol):
+    """Does what needs user code but belongs to no run: receivers of signals, handlers of the dead."""
+
+    def do(self, **fields: Any) -> None:
+        """Have a chore done, soon: the fields of ``pools.chores.Chore``. Any thread; never blocks."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a chore is not done yet."""
+        ...
+
+
 class ExecutorPool(ABC):
     """Runs jobs in slots. Each method says from which thread it may be called."""
+
+    spare: Chores
+    """Where chores are done."""
 
     @abstractmethod
     def start(self, slots: int) -> None:

@@ -62,7 +62,8 @@ class ProcessPool(ExecutorPool):
         self._slots = Slots()
         self._queue = JobQueue(self._slots)
         self._nursery = Nursery(config, self._slots, self._queue.exit, self._born, self._died)
-        self.spare = Spare(self._nursery)
+        self._spare = Spare(self._nursery)
+        self.spare = self._spare
         self._size = 0
         self._draining = False
         self._halted = False
@@ -172,7 +173,7 @@ class ProcessPool(ExecutorPool):
 
     def _report(self, kin: Kin, kind: int, number: int, payload: bytes, news: list[Report]) -> None:
         if kind == packets.DONE:
-            self.spare.done(number)
+            self._spare.done(number)
         elif kind == packets.VOID:
             self._void.append((number, _serial(payload)))
         elif kind == packets.OUTCOME:
@@ -196,7 +197,7 @@ class ProcessPool(ExecutorPool):
         self._slots.clear(kin.slot)
         self._asking.pop(number, None)
         if kin.slot == SPARE_SLOT:
-            self.spare.died(kin, number)
+            self._spare.died(kin, number)
         else:
             # It may have taken a job and not begun it. And if it was the last one, nobody will come
             # for those that a drained pool still holds.
@@ -222,7 +223,7 @@ class ProcessPool(ExecutorPool):
     # -- the supervising thread
 
     def supervise(self, timeout: float) -> None:
-        self._nursery.poll(min(timeout, self._enforce(), self._fill(), self.spare.enforce()))
+        self._nursery.poll(min(timeout, self._enforce(), self._fill(), self._spare.enforce()))
 
     def nudge(self) -> None:
         """Make ``supervise`` return. Any thread, and signal handlers."""
@@ -233,7 +234,7 @@ class ProcessPool(ExecutorPool):
         self._by_stream[kin.stream.fileno()] = kin
         self._streams.register(kin.stream, select.EPOLLIN)
         if kin.slot == SPARE_SLOT:
-            self.spare.born(kin)
+            self._spare.born(kin)
         elif self._halted:
             self._end(kin)
         elif kin.slot >= self._size:
@@ -366,7 +367,7 @@ class ProcessPool(ExecutorPool):
         self._stopped = self._halted = self._draining = True
         self._nursery.close()
         self._queue.close()
-        self.spare.close()
+        self._spare.close()
         self.wake()
         return left
 

@@ -23,9 +23,8 @@ from celeriac.completion import Completion, Put, Settlement, Verdict, refused
 from celeriac.exceptions import CeleriacError, OperationalError, StorageCorrupt
 from celeriac.message import Delivery, Publish
 from celeriac.outcome import Ending, Outcome
-from celeriac.pools.base import Finished, Lost, Report, Started, Stored
+from celeriac.pools.base import ExecutorPool, Finished, Lost, Report, Started, Stored
 from celeriac.pools.chores import death
-from celeriac.pools.processes import ProcessPool
 from celeriac.results.base import ResultStore
 from celeriac.service import Service
 from celeriac.worker.documents import Documents
@@ -87,7 +86,7 @@ class Completer(Service):
         broker: Broker,
         consumer: Consumer,
         store: ResultStore | None,
-        pool: ProcessPool,
+        pool: ExecutorPool,
         flights: Flights,
         window: Window,
         documents: Documents,

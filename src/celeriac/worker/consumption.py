@@ -72,22 +72,27 @@ class Consumption(Service):
             except OperationalError as error:
                 self._pause(error)
 
-    def step(self) -> None:
-        """Submit, claim or wait, once."""
+    def step(self, patience: float = IDLE) -> bool:
+        """Submit, claim or wait, once; return whether something was claimed.
+
+        Where there is nothing to do it waits up to ``patience`` seconds.
+        """
         self._room.clear()
         self._send()
         held = len(self._flights)
         if self._unsent or not self._completer.well or not self._window.low(held):
-            self._room.wait(IDLE)
-            return
+            self._room.wait(patience)
+            return False
         count = self._window.room(held)
         deliveries = self._consumer.claim(count, MOST_BYTES) if count else []
         if deliveries:
             self._receive(deliveries)
-        elif count:
-            self._consumer.wait(IDLE)
+            return True
+        if count:
+            self._consumer.wait(patience)
         else:
-            self._room.wait(IDLE)
+            self._room.wait(patience)
+        return False
 
     def wake(self) -> None:
         self._room.set()

@@ -6,6 +6,7 @@ from the headers, the manifest and the clock; it moves nothing itself.
 
 import itertools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -56,12 +57,24 @@ class Deferred(Struct, frozen=True):
 
 Admission = Flight | Deferred | Refused
 
+Find = Callable[[str], TaskOptions | None]
+"""Finds the options of a task by its name; None for one that is not known."""
+
 
 class Dispatcher:
-    """Admits deliveries. One thread."""
+    """Admits deliveries. One thread.
 
-    def __init__(self, manifest: Manifest, settings: Settings, documents: Documents) -> None:
-        self._tasks = {task.name: task for task in manifest.tasks}
+    ``find`` finds tasks in place of the manifest, where tasks may come later than that.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        settings: Settings,
+        documents: Documents,
+        find: Find | None = None,
+    ) -> None:
+        self._find: Find = find or {task.name: task for task in manifest.tasks}.get
         self._settings = settings
         self._documents = documents
         self._accepted = {CONTENT_TYPES.get(name, name) for name in settings.accept_content}
@@ -76,7 +89,7 @@ class Dispatcher:
                     f"content type {message.content_type!r} is not in accept_content"
                 )
             headers = wire.decode_headers(message.headers)
-            task = self._tasks.get(headers.task)
+            task = self._find(headers.task)
             keeps = _keeps_errors(task, headers.ignore_result)
             if delivery.losses >= self._settings.task_delivery_limit:
                 return self._given_up(delivery, keeps)

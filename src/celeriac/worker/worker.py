@@ -8,29 +8,24 @@ what it held is redelivered when its leases end.
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
 from msgspec import Struct
 
-from celeriac.brokers.base import LEASE, Broker, Consumer
+from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import open_broker
 from celeriac.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
 from celeriac.message import Delivery
+from celeriac.pools.base import ExecutorPool
 from celeriac.pools.manifest import Manifest
-from celeriac.pools.processes import ProcessPool
+from celeriac.results.base import ResultStore
 from celeriac.results.urls import open_store
 from celeriac.service import Service
 from celeriac.settings import Settings
 from celeriac.worker.banner import banner
-from celeriac.worker.completer import Completer
-from celeriac.worker.consumption import Consumption
-from celeriac.worker.dispatcher import Dispatcher
-from celeriac.worker.documents import Documents
-from celeriac.worker.flights import Flights
-from celeriac.worker.leases import Leases
-from celeriac.worker.window import Window
+from celeriac.worker.dispatcher import Find
+from celeriac.worker.parts import Parts, Post
 
 log = logging.getLogger("celeriac.worker")
 
@@ -38,8 +33,6 @@ LAST_COMMIT = 10.0
 """Seconds that a stopping worker gives its last commits and chores."""
 CLOGGED = 1.0
 """Seconds for which every slot must have been busy before what waits behind them is given back."""
-QUEUE_ORDERS = ("round_robin", "sorted", "priority")
-"""Queues take turns; or the first by name, or in the order of ``-Q``, goes first."""
 STALLED = 10.0
 """Seconds without a round of the lease thread that end the worker."""
 
@@ -55,51 +48,37 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
 
 
 class Worker:
-    """One worker. ``run`` returns when it has stopped."""
+    """One worker. ``run`` returns when it has stopped.
 
-    def __init__(self, pool: ProcessPool, manifest: Manifest, options: WorkerOptions) -> None:
+    It opens what the manifest names, unless it is given a broker, with the store that goes with it:
+    those of the app that shares its process. ``find`` finds tasks in place of the manifest.
+    """
+
+    def __init__(
+        self,
+        pool: ExecutorPool,
+        manifest: Manifest,
+        options: WorkerOptions,
+        *,
+        broker: Broker | None = None,
+        store: ResultStore | None = None,
+        find: Find | None = None,
+    ) -> None:
         self.settings = settings = Settings(**manifest.settings)
         self.manifest = manifest
         self.options = options
         self.pool = pool
         self.slots = options.concurrency or _concurrency(settings.worker_concurrency)
         self.queues = manifest.queues
-        if manifest.broker.startswith("memory:"):
-            raise ImproperlyConfigured(
-                "memory:// lives inside one process, and a worker is another one; leave broker_url out "
-                "for the embedded file"
-            )
-        self.broker = open_broker(manifest.broker, settings.broker_timeout)
-        self.store = open_store(manifest.store, settings.broker_timeout)
-        self.consumer = make_consumer(self.broker, self.queues, settings.broker_transport_options)
-        self.flights = Flights()
-        self.window = Window(self.slots, settings.worker_prefetch_multiplier)
-        documents = Documents(settings, options.hostname)
-        self.completer = Completer(
-            self.broker,
-            self.consumer,
-            self.store,
-            pool,
-            self.flights,
-            self.window,
-            documents,
-            settings.task_delivery_limit,
-            self._failed,
+        if broker is None:
+            broker, store = _opened(manifest, settings.broker_timeout)
+        post = Post(hostname=options.hostname, queues=self.queues, slots=self.slots)
+        self.parts = parts = Parts(
+            pool, manifest, broker, store, post, self._fire, self._failed, find
         )
-        self.consumption = Consumption(
-            self.consumer,
-            pool,
-            Dispatcher(manifest, settings, documents),
-            self.completer,
-            self.flights,
-            self.window,
-            self._fire,
-            self._failed,
-        )
-        self.completer.on_room = self.consumption.freed
-        self.completer.fire = self._fire
-        freed = self.consumption.freed
-        self.leases = Leases(self.consumer, self.store, pool, self.flights, freed, self._failed)
+        self.consumer, self.flights, self.window = parts.consumer, parts.flights, parts.window
+        self.completer, self.consumption = parts.completer, parts.consumption
+        self.leases = parts.leases
         self.failure: BaseException | None = None
         self._signals: list[int] = []
         self._warm = False
@@ -109,8 +88,17 @@ class Worker:
     # -- life
 
     def run(self) -> int:
-        """Work until told to stop; return the exit status."""
+        """Work until a signal says to stop; return the exit status. The main thread."""
         self._install_signals()
+        return self.work()
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Ask for the stop that this signal stands for. Any thread, and signal handlers."""
+        self._signals.append(number)
+        self.pool.nudge()
+
+    def work(self) -> int:
+        """Work until told to stop; return the exit status. The thread that supervises the pool."""
         try:
             self.pool.start(self.slots)
             for service in (self.leases, self.completer, self.consumption):
@@ -155,7 +143,7 @@ class Worker:
     def _finished(self) -> bool:
         if self._cold or self.failure is not None:
             return True
-        return self._warm and not len(self.flights) and self.completer.idle()
+        return self._warm and self.parts.idle
 
     def _patience(self) -> float:
         return 0.05 if self._warm else min(1.0, max(0.0, self._cold_at - monotonic()))
@@ -187,8 +175,7 @@ class Worker:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: Any) -> None:
-        self._signals.append(number)
-        self.pool.nudge()
+        self.stop(number)
 
     def _obey(self) -> None:
         while self._signals:
@@ -233,7 +220,8 @@ class Worker:
             return
         self.consumption.stop()
         self.consumption.join(LAST_COMMIT)
-        self._give_back([*self.pool.recall(), *(f.job.number for f in self.consumption.unsent())])
+        unsent = (flight.job.number for flight in self.consumption.unsent())
+        self.parts.give_back([*self.pool.recall(), *unsent])
 
     def _unclog(self) -> None:
         """Give back what waits behind runs that take much longer than was thought."""
@@ -241,14 +229,7 @@ class Worker:
         waits = self.pool.outstanding > len(running) >= self.slots
         if waits and min(running.values()) > CLOGGED:
             self.window.clogged()
-            self._give_back(self.pool.recall())
-
-    def _give_back(self, numbers: list[int]) -> None:
-        flights = [flight for n in numbers if (flight := self.flights.remove(n)) is not None]
-        try:
-            self.consumer.requeue([flight.delivery.receipt for flight in flights])
-        except OperationalError as error:
-            log.error("cannot give back %d tasks now: %s", len(flights), error)
+            self.parts.give_back(self.pool.recall())
 
     # -- faults
 
@@ -282,17 +263,14 @@ class Worker:
             self.pool.spare.do(signal=name, sender=sender, arguments=arguments, delivery=delivery)
 
 
-def make_consumer(broker: Broker, queues: Sequence[str], options: Mapping[str, Any]) -> Consumer:
-    """Return the consumer of these queues, as ``broker_transport_options`` wants it (ROUTE-16)."""
-    order = options.get("queue_order_strategy", "round_robin")
-    if order not in QUEUE_ORDERS:
+def _opened(manifest: Manifest, timeout: float) -> tuple[Broker, ResultStore | None]:
+    """Return broker and store as the manifest names them. Raises ImproperlyConfigured."""
+    if manifest.broker.startswith("memory:"):
         raise ImproperlyConfigured(
-            f"queue_order_strategy in broker_transport_options is {order!r}; write "
-            f"{', '.join(QUEUE_ORDERS)}"
+            "memory:// lives inside one process, and a worker is another one; leave broker_url out "
+            "for the embedded file"
         )
-    queues = sorted(queues) if order == "sorted" else queues
-    lease = float(options.get("lease", LEASE))
-    return broker.consumer(queues, lease=lease, turns=order == "round_robin")
+    return open_broker(manifest.broker, timeout), open_store(manifest.store, timeout)
 
 
 def _concurrency(setting: int | str | None) -> int:
