@@ -26,7 +26,7 @@ already catch are kept, and so is the shape of the tree around them::
        |- Retry   |- Ignore   `- Reject
 
     CeleriacWarning (a UserWarning): SettingNotReadWarning, DuplicateTaskNameWarning,
-                                     NoWorkerSeenWarning
+                                     NoWorkerSeenWarning, UnknownSerializerWarning
 """
 
 import builtins
@@ -61,6 +61,7 @@ __all__ = [
     "TaskRevokedError",
     "TimeLimitExceeded",
     "TimeoutError",
+    "UnknownSerializerWarning",
     "WorkerLostError",
 ]
 
@@ -233,3 +234,7 @@ class DuplicateTaskNameWarning(CeleriacWarning):
 
 class NoWorkerSeenWarning(CeleriacWarning):
     """A task was sent to an embedded file in which no worker has been seen within a minute."""
+
+
+class UnknownSerializerWarning(CeleriacWarning):
+    """A name in ``accept_content`` that no serializer has, or an entry point that cannot be used."""

@@ -17,12 +17,13 @@ from celeriac import clock, signals, states
 from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import (
-    DecodeError,
     EncodeError,
     Ignore,
     NotRegistered,
     Reject,
     Retry,
+    SecurityError,
+    SerializationError,
     TaskPredicate,
 )
 from celeriac.message import Message
@@ -31,7 +32,7 @@ from celeriac.pools.base import Job
 from celeriac.results.base import task_key
 from celeriac.settings import Settings
 from celeriac.task import Task
-from celeriac.wire import json
+from celeriac.wire import json, serializers
 from celeriac.wire import result as wire_result
 from celeriac.wire import task as wire_task
 from celeriac.wire.repr import saferepr
@@ -87,10 +88,12 @@ class ExceptionInfo:
 class Run:
     """One run on its way through the steps."""
 
-    __slots__ = ("error", "host", "job", "port", "request", "runtime", "task", "token", "value")
+    __slots__ = ("error", "job", "port", "request", "runtime", "settings", "task", "value")
 
-    def __init__(self, host: Host, job: Job, port: Port, task: AnyTask, request: Context) -> None:
-        self.host = host
+    def __init__(
+        self, settings: Settings, job: Job, port: Port, task: AnyTask, request: Context
+    ) -> None:
+        self.settings = settings
         self.job = job
         self.port = port
         self.task = task
@@ -104,7 +107,7 @@ def run(host: Host, job: Job, port: Port) -> Outcome | None:
     """Run a job and return how it ended; None if the parent did not permit it to begin."""
     try:
         this = prepare(host, job, port)
-    except (DecodeError, NotRegistered) as error:
+    except (SerializationError, SecurityError, NotRegistered) as error:
         return Outcome(ending=Ending.UNDECODABLE, reason=str(error))
     if job.asks and not port.ask(job.number):
         return None
@@ -122,12 +125,22 @@ def run(host: Host, job: Job, port: Port) -> Outcome | None:
 
 
 def prepare(host: Host, job: Job, port: Port) -> Run:
-    """Find the task and open the message. Raises DecodeError, NotRegistered."""
-    message = job.message
+    """Find the task and open the message.
+
+    Raises NotRegistered, and for a message that cannot or must not be read DecodeError,
+    ContentDisallowed (SER-10) and SecurityError.
+    """
+    message, settings = job.message, host.settings
     task = host.find_task(message.task)
-    body = wire_task.decode_body(message.body)
-    request = Context()
     fields = json.decode(message.headers)
+    body = wire_task.decode_body(
+        message.body,
+        message.content_type,
+        message.content_encoding,
+        fields.pop("compression", None),
+        serializers.accepted(settings.accept_content),
+    )
+    request = Context()
     own = fields.keys() - wire_task.PROTOCOL_HEADERS
     request.__dict__.update(
         fields,
@@ -146,7 +159,7 @@ def prepare(host: Host, job: Job, port: Port) -> Run:
     )
     if request.ignore_result is None:
         request.ignore_result = task.ignores_result
-    return Run(host, job, port, task, request)
+    return Run(settings, job, port, task, request)
 
 
 def _delivery_info(job: Job) -> dict[str, Any]:
@@ -163,7 +176,7 @@ def begin(this: Run) -> None:
     if this.job.tells and not this.request.ignore_result:
         meta = {"pid": os.getpid(), "hostname": this.port.hostname}
         document = _encoded(this, states.STARTED, meta)
-        ttl = this.host.settings.result_expires
+        ttl = this.settings.result_expires
         this.port.store(Put(task_key(this.job.message.id), document, ttl, states.STARTED))
     if signals.task_prerun.receivers:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
@@ -262,7 +275,8 @@ def retried(this: Run) -> Outcome:
     cause = retry.exc if isinstance(retry, Retry) else retry
     log.info("Task %s retry: %s", _name(this), retry)
     this.request.children.append([[this.request.id, None], None])
-    result = None if cause is None else wire_result.exception_document(cause)
+    serializer = this.settings.result_serializer
+    result = None if cause is None else wire_result.stored_exception(cause, serializer)
     document = _encoded(this, states.RETRY, result, error.traceback)
     if "on_retry" in this.task.handlers:
         _safely(this.task, "on_retry", cause or retry, *_call_of(this.request), error)
@@ -329,26 +343,29 @@ def broken(host: Host, job: Job, port: Port, error: Exception) -> Outcome:
         )
     document = wire_result.ResultDocument(
         status=states.FAILURE,
-        result=wire_result.exception_document(error),
         traceback="".join(traceback.format_exception(error)),
         date_done=clock.iso(clock.wall()),
         task_id=job.message.id,
     )
-    return Outcome(
-        ending=Ending.FAILED,
-        state=states.FAILURE,
-        document=wire_result.encode(document),
-        reason=repr(error),
+    settings = host.settings
+    data = wire_result.encode_failure(
+        document, error, False, settings.result_serializer, settings.result_compression
     )
+    return Outcome(ending=Ending.FAILED, state=states.FAILURE, document=data, reason=repr(error))
 
 
 def mourn(host: Host, message: Message, text: str, error: BaseException, hostname: str) -> None:
     """Call the failure handlers of a run whose process was killed or lost (PROT-01)."""
     task = host.find_task(message.task)
-    body = wire_task.decode_body(message.body)
-    request = Context(
-        **{**json.decode(message.headers), "called_directly": False, "hostname": hostname}
+    fields = json.decode(message.headers)
+    body = wire_task.decode_body(
+        message.body,
+        message.content_type,
+        message.content_encoding,
+        fields.pop("compression", None),
+        serializers.accepted(host.settings.accept_content),
     )
+    request = Context(**{**fields, "called_directly": False, "hostname": hostname})
     request.args, request.kwargs = body.args, body.kwargs
     token = current.set(request)
     info = ExceptionInfo(error, None, text)
@@ -418,16 +435,26 @@ def _encoded(this: Run, state: str, result: Any, text: str | None = None) -> byt
     """Return the document of a state; empty if results are ignored. Raises EncodeError."""
     if this.request.ignore_result:
         return b""
-    extended = this.host.settings.result_extended
-    return wire_result.encode(_document(this, state, result, text), extended)
+    settings = this.settings
+    return wire_result.encode(
+        _document(this, state, result, text),
+        settings.result_extended,
+        settings.result_serializer,
+        settings.result_compression,
+    )
 
 
 def _failure_document(this: Run, error: ExceptionInfo) -> bytes:
     if this.request.ignore_result and not this.task.stores_errors:
         return b""
-    result = wire_result.exception_document(error.exception)
-    document = _document(this, states.FAILURE, result, error.traceback)
-    return wire_result.encode(document, this.host.settings.result_extended)
+    settings = this.settings
+    return wire_result.encode_failure(
+        _document(this, states.FAILURE, None, error.traceback),
+        error.exception,
+        settings.result_extended,
+        settings.result_serializer,
+        settings.result_compression,
+    )
 
 
 def _outcome(

@@ -27,7 +27,8 @@ OURS = {
     "context", "exceptions", "imports", "log", "message", "result", "results", "results.base",
     "results.urls", "retry", "routing", "settings", "settings.configuration", "settings.masking",
     "settings.sources", "settings.spelling", "settings.table", "settings.validation", "signals",
-    "states", "task", "wire", "wire.json", "wire.repr", "wire.result", "wire.task",
+    "states", "task", "wire", "wire.homes", "wire.json", "wire.repr", "wire.result",
+    "wire.serializers", "wire.task",
 }  # fmt: skip
 
 OTHERS = {

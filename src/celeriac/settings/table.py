@@ -158,7 +158,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     result_chord_expires: Annotated[float | None, Setting("CELERY_*")] = None
     result_chord_join_timeout: Annotated[float, Setting("CELERY_*")] = 3.0
     result_chord_retry_interval: Annotated[float, Setting("CELERY_*")] = 1.0
-    result_compression: Annotated[str | None, Setting("CELERY_*")] = None
+    result_compression: Annotated[str | None, Setting("CELERY_*", read=True)] = None
     result_exchange: Annotated[str, Setting("CELERY_*")] = "celeryresults"
     result_exchange_type: Annotated[str, Setting("CELERY_*")] = "direct"
     result_expires: Annotated[float | None, Setting("CELERY_TASK_RESULT_EXPIRES", read=True)] = (
@@ -167,7 +167,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     result_extended: Annotated[bool, Setting("CELERY_*", celery=False, read=True)] = True
     result_failure_expires: Annotated[float | None, Setting("CELERY_*")] = None
     result_persistent: Annotated[bool | None, Setting("CELERY_*")] = None
-    result_serializer: Annotated[str, Setting("CELERY_*")] = "json"
+    result_serializer: Annotated[str, Setting("CELERY_*", read=True)] = "json"
 
     # -- serialization
     accept_content: Annotated[Strings, Setting("CELERY_*", read=True)] = ("json",)

@@ -21,6 +21,7 @@ from celeriac.pools.processes import ProcessPool
 from celeriac.results.urls import open_store
 from celeriac.service import Service
 from celeriac.settings import Settings
+from celeriac.wire import serializers
 from celeriac.worker.banner import banner
 from celeriac.worker.completer import Completer
 from celeriac.worker.consumption import Consumption
@@ -56,6 +57,8 @@ class Worker:
 
     def __init__(self, pool: ProcessPool, manifest: Manifest, options: WorkerOptions) -> None:
         self.settings = settings = Settings(**manifest.settings)
+        if manifest.signing is not None:
+            serializers.sign_later(manifest.signing)
         self.manifest = manifest
         self.options = options
         self.pool = pool
