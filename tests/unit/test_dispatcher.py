@@ -14,6 +14,7 @@ from celeriac.message import Delivery, Message
 from celeriac.pools.base import NO_LIMITS, Limits
 from celeriac.pools.manifest import TaskOptions
 from celeriac.settings import Settings
+from celeriac.wire import serializers
 from celeriac.worker.dispatcher import Admission, Deferred, Dispatcher, Refused
 from celeriac.worker.documents import Documents
 from celeriac.worker.flights import Flight
@@ -32,7 +33,10 @@ def now(monkeypatch: pytest.MonkeyPatch) -> float:
 
 def dispatcher(*tasks: TaskOptions, **settings: Any) -> Dispatcher:
     chosen = Settings(**settings)
-    return Dispatcher(manifest(*(tasks or (options(),))), chosen, Documents(chosen, "w1@box"))
+    held = manifest(
+        *(tasks or (options(),)), content_types=serializers.accepted(chosen.accept_content)
+    )
+    return Dispatcher(held, chosen, Documents(chosen, "w1@box"))
 
 
 def at(seconds: float) -> str:

@@ -108,7 +108,7 @@ def test_an_unknown_field_called_stamps_is_no_error() -> None:
         (b'{"status": 5}', r"at `\$.status`"),
         (b'{"status": "S", "traceback": 5}', r"at `\$.traceback`"),
         (b'{"status": "S", "stamped_headers": [[]]}', r"at `\$.stamped_headers\[0\]`"),
-        (b"\x00celery-compressed\x00application/x-gzip\x00x", "it is compressed"),
+        (b"\x00celery-compressed\x00application/x-gzip\x00x", "cannot decompress application/x-gzip"),
         (b"nonsense", "cannot read JSON"),
         (b"\x80\x04\x95", "cannot read JSON"),
         (b'{"status": ' + b"[" * 100_000, "nested too deeply"),

@@ -23,7 +23,7 @@ _LONGEST_NUMBER = 1_000
 
 def encode(value: Any) -> bytes:
     """Return the value as a YAML document. Raises YAMLError for types that YAML does not know."""
-    text: str = yaml.dump(value, Dumper=yaml.SafeDumper)
+    text: str = yaml.dump(value, Dumper=_Dumper)
     return text.encode()
 
 
@@ -38,6 +38,15 @@ def decode(data: bytes) -> Any:
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which takes a mapping or a list of any class for what it is."""
+
+
+_Dumper.add_multi_representer(dict, yaml.SafeDumper.represent_dict)
+_Dumper.add_multi_representer(list, yaml.SafeDumper.represent_list)
+_Dumper.add_multi_representer(tuple, yaml.SafeDumper.represent_list)
 
 
 class _Loader(yaml.SafeLoader):
