@@ -98,9 +98,12 @@ def _brotli_chunks(data: bytes, _: int) -> Iterator[bytes]:
         yield reader.process(bytes(piece), output_buffer_limit=_STEP)
         while not reader.can_accept_more_data():
             yield reader.process(b"", output_buffer_limit=_STEP)
-        if reader.is_finished():
-            return
-    raise _Truncated
+    # It takes all input before it has given all output.
+    while not reader.is_finished():
+        chunk = reader.process(b"", output_buffer_limit=_STEP)
+        if not chunk:
+            raise _Truncated
+        yield chunk
 
 
 # -- the table --

@@ -152,7 +152,7 @@ def encode(value: Any, serializer: str = "json", root: str | tuple[str, ...] = "
         raise EncodeError(f"the serializer {serializer!r} only reads; it was registered so")
     try:
         data = encoder(value)
-    except (MemoryError, SecurityError, EncodeError):
+    except (MemoryError, SecurityError):
         raise
     except Exception as error:  # the value's own hooks and a registered encoder may raise anything
         explained = imports.load("celeriac.wire.culprit:explained")
