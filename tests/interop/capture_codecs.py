@@ -9,7 +9,7 @@ server, and in the running Python::
 The key in the captured file is made for it, and signs nothing else.
 """
 
-# ruff: noqa: T201
+# ruff: noqa: PLW0108, T201 - a table of calls in one form
 # mypy: ignore-errors
 # pyright: basic, reportMissingImports=false, reportMissingModuleSource=false
 
@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from capture_values import PLAIN, VALUES
 from celery import Celery, __version__, chain
 from celery.app.task import Context
 from celery.exceptions import (
@@ -36,8 +37,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from kombu import Producer, Queue
-
-from capture_values import PLAIN, VALUES
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
@@ -136,9 +135,7 @@ def capture_hybrid(app):
     with app.connection_for_write() as connection:
         queue = Queue("celery", channel=connection.channel())
         queue.declare()
-        Producer(connection).publish(
-            body, routing_key="celery", headers=headers, serializer="json"
-        )
+        Producer(connection).publish(body, routing_key="celery", headers=headers, serializer="json")
     yield entry("hybrid", app, serializer="json")
 
 

@@ -9,7 +9,7 @@ command needs Celeriac only, the second Celery only (with the libraries of ``cap
 It prints what differs, and ends with status 1 if anything does.
 """
 
-# ruff: noqa: T201, PLC0415 - each half runs where the libraries of the other are missing
+# ruff: noqa: T201 - each half runs where the libraries of the other are missing
 # mypy: ignore-errors
 # pyright: basic, reportMissingImports=false, reportMissingModuleSource=false
 

@@ -344,6 +344,4 @@ def test_an_exception_is_rebuilt(entry: dict[str, Any]) -> None:
 @each([entry for entry in RESULTS if entry["case"] == "value" and entry["serializer"] != "json"])
 def test_a_document_of_a_kind_that_is_not_accepted_is_refused(entry: dict[str, Any]) -> None:
     with pytest.raises(ContentDisallowed, match="result_accept_content"):
-        result.decode(
-            document_of(entry), entry["serializer"], serializers.accepted(("json",))
-        )
+        result.decode(document_of(entry), entry["serializer"], serializers.accepted(("json",)))

@@ -19,7 +19,7 @@ def be(monkeypatch: pytest.MonkeyPatch, uid: int, euid: int) -> None:
 @pytest.mark.parametrize(("uid", "euid"), [(0, 0), (1000, 0), (0, 1000)])
 def test_the_superuser_is_refused(monkeypatch: pytest.MonkeyPatch, uid: int, euid: int) -> None:
     be(monkeypatch, uid, euid)
-    with pytest.raises(SecurityError, match="must not run a worker .* C_FORCE_ROOT=1") as caught:
+    with pytest.raises(SecurityError, match=r"must not run a worker .* C_FORCE_ROOT=1") as caught:
         platforms.refuse_root()
     assert f"uid {uid}, euid {euid}" in str(caught.value)
     for no in ("", "0", "false"):

@@ -94,14 +94,16 @@ def test_garbage_gives_bytes_or_a_decode_error(method: str, data: bytes) -> None
 
 @pytest.mark.parametrize("mime", ["application/x-nothing", "", None, 5, ["gzip"], "zip"])
 def test_an_unknown_method_is_named(mime: object) -> None:
-    with pytest.raises(DecodeError, match="no compression is called .*; there are brotli, "):
+    with pytest.raises(DecodeError, match=r"no compression is called .*; there are brotli, "):
         decompress(b"x", mime)
 
 
 def test_an_unknown_method_of_a_caller_is_named() -> None:
     with pytest.raises(EncodeError, match="no compression is called 'rar'"):
         compress(b"x", "rar")
-    with pytest.raises(ImproperlyConfigured, match="^result_compression: no compression is called"):
+    with pytest.raises(
+        ImproperlyConfigured, match=r"^result_compression: no compression is called"
+    ):
         compression.require("rar", "result_compression")
     compression.require("zstd", "result_compression")
 

@@ -198,7 +198,7 @@ def test_a_certificate_that_expires_while_we_run_is_refused(
     set_up(files)
     data = signed(1)
 
-    class Later(signing.datetime):  # type: ignore[name-defined, misc]
+    class Later(signing.datetime):  # type: ignore[name-defined]
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return super().now(tz) + 3 * DAY
@@ -210,7 +210,9 @@ def test_a_certificate_that_expires_while_we_run_is_refused(
 
 def test_what_cannot_be_written_is_named(files: dict[str, Any]) -> None:
     set_up(files)
-    with pytest.raises(EncodeError, match=r"cannot write args\[0\] as auth: .* set has no JSON form"):
+    with pytest.raises(
+        EncodeError, match=r"cannot write args\[0\] as auth: .* set has no JSON form"
+    ):
         serializers.encode(([{1}], {}), "auth", ("args", "kwargs"))
 
 
