@@ -226,6 +226,7 @@ def test_an_unknown_class_is_made_up() -> None:
     assert exception_document(error) == described("nowhere.errors", "Outer.Lost", "x", 3)
 
 
+@pytest.mark.follows("SEC-06")
 def test_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "never_loaded.py").write_text("class Boom(Exception): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -234,6 +235,7 @@ def test_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "never_loaded" not in sys.modules
 
 
+@pytest.mark.follows("SEC-06")
 def test_a_module_is_not_asked_for_lazy_names(monkeypatch: pytest.MonkeyPatch) -> None:
     lazy = ModuleType("lazy_module")
     asked: list[str] = []
@@ -257,6 +259,7 @@ def test_an_object_in_the_place_of_a_module_is_not_touched(
         monkeypatch.undo()
 
 
+@pytest.mark.follows("SEC-06")
 @pytest.mark.parametrize(
     ("module", "name"),
     [

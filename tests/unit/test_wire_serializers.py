@@ -253,10 +253,12 @@ def test_the_global_switches_hold_where_no_list_is_given() -> None:
 
 @pytest.mark.follows("SER-02")
 def test_a_serializer_of_the_program_is_used(registered: Callable[..., None]) -> None:
-    registered("hex", lambda value: value.hex(), lambda data: bytes.fromhex(data.decode()), "x/hex")
-    form = encode(b"\x00\xff", "hex")
+    registered(
+        "hexed", lambda value: value.hex(), lambda data: bytes.fromhex(data.decode()), "x/hex"
+    )
+    form = encode(b"\x00\xff", "hexed")
     assert form == serializers.Encoded("x/hex", "utf-8", b"00ff")
-    assert decode(form.data, "x/hex", accept=accepted(("hex",))) == b"\x00\xff"
+    assert decode(form.data, "x/hex", accept=accepted(("hexed",))) == b"\x00\xff"
 
 
 @pytest.mark.follows("SER-02")

@@ -18,7 +18,7 @@ from celeriac.exceptions import (
     ImproperlyConfigured,
     SecurityError,
 )
-from celeriac.wire import serializers, signing
+from celeriac.wire import result, serializers, signing
 from celeriac.wire.serializers import DATA, accepted
 from tests.fixtures.certificates import certificate_file, key_file, rsa_key
 
@@ -206,6 +206,17 @@ def test_a_certificate_that_expires_while_we_run_is_refused(
     monkeypatch.setattr(signing, "datetime", Later)
     with pytest.raises(SecurityError, match="has expired"):
         read(data)
+
+
+@pytest.mark.follows("SEC-02", "SER-09")
+def test_a_result_that_is_not_signed_is_refused(files: dict[str, Any]) -> None:
+    """Not even JSON that says what a worker's parent would say."""
+    set_up(files)
+    told = result.ResultDocument(status="FAILURE", task_id="t", children=[])
+    assert result.decode(result.encode(told, serializer="auth"), "auth") == told
+    for accept in (None, accepted(("auth", "json"))):
+        with pytest.raises(SecurityError, match="not signed"):
+            result.decode(result.encode(told), "auth", accept)
 
 
 def test_what_cannot_be_written_is_named(files: dict[str, Any]) -> None:
