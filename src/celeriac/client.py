@@ -98,18 +98,14 @@ class Client:
             replaced_task_nesting=options.replaced_task_nesting,
             extra=options.headers or {},
         )
+        headers, body = self._written(call, args, kwargs, options)
         message = Message(
             id=task_id,
             task=name,
-            headers=wire.encode_headers(call),
-            body=wire.encode_body(
-                args,
-                kwargs,
-                listed(options.link) if options.link else None,
-                listed(options.link_error) if options.link_error else None,
-                options.chain,
-                options.chord,
-            ),
+            headers=headers,
+            body=body.body,
+            content_type=body.content_type,
+            content_encoding=body.content_encoding,
             priority=route.priority or 0,
             reply_to=options.reply_to,
         )
@@ -122,6 +118,30 @@ class Client:
             copies=route.queues[1:],
             delivery_mode=route.delivery_mode,
         )
+
+    def _written(
+        self, call: wire.Call, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options
+    ) -> tuple[bytes, wire.Packed]:
+        """Return headers and body of a message, in the serializer and the protocol that are wanted."""
+        settings = self.settings
+        how: dict[str, Any] = {
+            "serializer": options.serializer or settings.task_serializer,
+            "compression": options.compression or settings.task_compression,
+        }
+        links = (
+            listed(options.link) if options.link else None,
+            listed(options.link_error) if options.link_error else None,
+        )
+        if settings.task_protocol == 1:
+            encode_v1 = imports.load("celeriac.wire.protocol1:encode_v1")
+            found: tuple[bytes, wire.Packed] = encode_v1(
+                call, args, kwargs, *links, options.chord, **how
+            )
+            return found
+        body = wire.pack_body(args, kwargs, *links, options.chain, options.chord, **how)
+        if body.compression is not None:
+            call = msgspec.structs.replace(call, compression=body.compression)
+        return wire.encode_headers(call), body
 
     def _due(self, options: Options) -> float | None:
         check_limits(options)

@@ -7,7 +7,7 @@ store only if ``task_store_eager_result`` says so (CALL-15 to CALL-17). Thread-s
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from celeriac import execution
 from celeriac.call_options import Arguments, Options, arguments, check_limits, listed, new_id
@@ -20,11 +20,13 @@ from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Job
 from celeriac.result import EagerResult
 from celeriac.results.base import ResultStore, task_key
+from celeriac.run import Host as RunHost
+from celeriac.run import Run
 from celeriac.task import Task
 from celeriac.wire import task as wire
 
 
-class Host(execution.Host):
+class Host(RunHost, Protocol):
     """What eager runs need of their app."""
 
     @property
@@ -62,8 +64,12 @@ class Eager:
     ) -> Any:
         """Run a task in place of sending it, with arguments as they would arrive (CALL-15)."""
         check_limits(options)
-        data = wire.encode_body(args, kwargs)
-        body = wire.decode_body(data)
+        serializer = options.serializer or self._app.settings.task_serializer
+        packed = wire.pack_body(args, kwargs, serializer=serializer)
+        kind = packed.content_type
+        body = wire.decode_body(
+            packed.body, kind, packed.content_encoding, accept=frozenset((kind,))
+        )
         return self.run(task, body.args, body.kwargs, options, None, in_place=True)
 
     def run(
@@ -105,7 +111,7 @@ class Eager:
         args: Any,
         kwargs: dict[str, Any],
         options: Options,
-    ) -> execution.Run:
+    ) -> Run:
         outer = running()
         stored = self._app.store if task.stores_eagerly else None
         port = EagerPort(stored)
@@ -145,17 +151,17 @@ class Eager:
             else task.track_started
         )
         job = Job(0, message, "", tells=tells)
-        this = execution.Run(self._app, job, port, task, request)
+        this = Run(self._app, self._app.settings, job, port, task, request)
         this.keeps = stored is not None and not request.ignore_result
         return this
 
-    def _keep(self, this: execution.Run, outcome: Outcome) -> None:
+    def _keep(self, this: Run, outcome: Outcome) -> None:
         if outcome.document:
             ttl = self._app.settings.result_expires
             key = task_key(this.job.message.id)
             this.port.store(Put(key, outcome.document, ttl, outcome.state))
 
-    def _follow(self, this: execution.Run, outcome: Outcome) -> None:
+    def _follow(self, this: Run, outcome: Outcome) -> None:
         """Call the links of a run that is over."""
         if outcome.ending is Ending.SUCCEEDED:
             eager_callbacks(self._app, this.request, this.value)

@@ -27,7 +27,8 @@ already catch are kept, and so is the shape of the tree around them::
        |- Retry   |- Ignore   `- Reject
 
     CeleriacWarning (a UserWarning): SettingNotReadWarning, DuplicateTaskNameWarning,
-                                     NoWorkerSeenWarning, AlwaysEagerIgnored
+                                     NoWorkerSeenWarning, AlwaysEagerIgnored,
+                                     UnknownSerializerWarning
 """
 
 import builtins
@@ -64,6 +65,7 @@ __all__ = [
     "TaskRevokedError",
     "TimeLimitExceeded",
     "TimeoutError",
+    "UnknownSerializerWarning",
     "WorkerLostError",
 ]
 
@@ -247,3 +249,7 @@ class NoWorkerSeenWarning(CeleriacWarning):
 
 class AlwaysEagerIgnored(CeleriacWarning):
     """``task_always_eager`` is set, but ``send_task`` sends all the same (APP-20)."""
+
+
+class UnknownSerializerWarning(CeleriacWarning):
+    """A name in ``accept_content`` that no serializer has, or an entry point that cannot be used."""

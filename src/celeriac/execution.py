@@ -10,130 +10,46 @@ import os
 import traceback
 from collections.abc import Callable
 from time import monotonic
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from celeriac import clock, run_log, signals, states
+from celeriac import run_log, signals, states
 from celeriac.canvas.follow_up import callbacks, errbacks
-from celeriac.client import Client
 from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import (
-    DecodeError,
     Ignore,
     NotRegistered,
     Reject,
     Retry,
+    SecurityError,
+    SerializationError,
     TaskPredicate,
 )
-from celeriac.loaders import Loader
-from celeriac.message import Message
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Job
 from celeriac.results.base import task_key
-from celeriac.settings import Settings
+from celeriac.run import (
+    AnyTask,
+    ExceptionInfo,
+    Host,
+    Port,
+    Run,
+    encoded,
+    failure_document,
+    prepare,
+)
 from celeriac.task import Task
-from celeriac.told import told_request
-from celeriac.wire import json
 from celeriac.wire import result as wire_result
-from celeriac.wire import task as wire_task
 from celeriac.wire.repr import saferepr
 
 log = logging.getLogger("celeriac.execution")
-
-AnyTask = Task[Any, Any]
-
-
-class Host(Protocol):
-    """What a run needs of its app."""
-
-    @property
-    def settings(self) -> Settings:
-        """The settings now."""
-        ...
-
-    @property
-    def loader(self) -> Loader:
-        """The loader, for its hooks."""
-        ...
-
-    @property
-    def loader_hooks(self) -> bool:
-        """Whether the loader wants to know of runs."""
-        ...
-
-    @property
-    def client(self) -> Client:
-        """The road out, for what follows from a run."""
-        ...
-
-    def find_task(self, name: str) -> AnyTask:
-        """Return the task of this name. Raises NotRegistered."""
-        ...
-
-    def known_task(self, name: str) -> AnyTask | None:
-        """Return the task of this name, None if there is none here."""
-        ...
-
-
-class Port(Protocol):
-    """A run's way to the parent, and its shelter from soft limits outside of user code."""
-
-    inside: bool
-    """Whether user code runs now: only then may a soft limit be raised."""
-    hostname: str
-
-    def ask(self, number: int) -> bool:
-        """Report the start of a job and wait for leave to run it."""
-        ...
-
-    def store(self, put: Put) -> None:
-        """Hand over a document to be stored before the outcome."""
-
-
-class ExceptionInfo:
-    """An exception with its traceback, as handlers and signals get it (``einfo``)."""
-
-    __slots__ = ("exception", "tb", "traceback", "type")
-
-    def __init__(self, exception: BaseException, tb: TracebackType | None, text: str = "") -> None:
-        self.exception = exception
-        self.type = type(exception)
-        self.tb = tb
-        self.traceback = text or "".join(traceback.format_exception(self.type, exception, tb))
-
-    @property
-    def exc_info(self) -> run_log.ExcInfo:
-        """The three of ``sys.exc_info()``."""
-        return self.type, self.exception, self.tb
-
-    def __str__(self) -> str:
-        return self.traceback
-
-
-class Run:
-    """One run on its way through the steps."""
-
-    __slots__ = ("error", "host", "job", "keeps", "port", "request", "runtime", "task", "value")
-
-    def __init__(self, host: Host, job: Job, port: Port, task: AnyTask, request: Context) -> None:
-        self.host = host
-        self.job = job
-        self.port = port
-        self.task = task
-        self.request = request
-        self.keeps = not request.ignore_result
-        """Whether documents are stored, unless it is that of a failure (TASK-11)."""
-        self.runtime: float | None = None
-        self.value: Any = None
-        self.error: ExceptionInfo | None = None
 
 
 def run(host: Host, job: Job, port: Port) -> Outcome | None:
     """Run a job and return how it ended; None if the parent did not permit it to begin."""
     try:
         this = prepare(host, job, port)
-    except (DecodeError, NotRegistered) as error:
+    except (SerializationError, SecurityError, NotRegistered) as error:
         return Outcome(ending=Ending.UNDECODABLE, reason=str(error))
     if job.asks and not port.ask(job.number):
         return None
@@ -155,50 +71,12 @@ def perform(this: Run) -> Outcome:
 # -- before ----------------------------------------------------------------------------------------
 
 
-def prepare(host: Host, job: Job, port: Port) -> Run:
-    """Find the task and open the message. Raises DecodeError, NotRegistered."""
-    message = job.message
-    task = host.find_task(message.task)
-    body = wire_task.decode_body(message.body)
-    request = Context()
-    fields = json.decode(message.headers)
-    own = fields.keys() - wire_task.PROTOCOL_HEADERS
-    request.__dict__.update(
-        fields,
-        **body.embed,
-        args=body.args,
-        kwargs=body.kwargs,
-        headers={name: fields[name] for name in own} if own else {},
-        hostname=port.hostname,
-        delivery_info=_delivery_info(job),
-        reply_to=message.reply_to,
-        correlation_id=message.id,
-        called_directly=False,
-        instance=task,
-        port=port,
-        children=[],
-        follow_ups=[],
-    )
-    if request.ignore_result is None:
-        request.ignore_result = task.ignores_result
-    return Run(host, job, port, task, request)
-
-
-def _delivery_info(job: Job) -> dict[str, Any]:
-    return {
-        "exchange": "",
-        "routing_key": job.queue,
-        "priority": job.message.priority,
-        "redelivered": job.redelivered,
-    }
-
-
 def begin(this: Run) -> None:
     """Tell that the run begins."""
     if this.job.tells and this.keeps:
         meta = {"pid": os.getpid(), "hostname": this.port.hostname}
-        document = _encoded(this, states.STARTED, meta)
-        ttl = this.host.settings.result_expires
+        document = encoded(this, states.STARTED, meta)
+        ttl = this.settings.result_expires
         this.port.store(Put(task_key(this.job.message.id), document, ttl, states.STARTED))
     if signals.task_prerun.receivers:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
@@ -273,12 +151,12 @@ def succeeded(this: Run) -> Outcome:
     try:
         if request.callbacks and not request.is_eager:
             request.follow_ups += callbacks(this.host, request, this.value)
-        document = _encoded(this, states.SUCCESS, this.value)
+        document = encoded(this, states.SUCCESS, this.value)
     except Exception as error:  # noqa: BLE001 - what follows from it cannot be written or routed
         this.error = _info(error)
         return failed(this)
     if "on_success" in this.task.handlers:
-        _safely(this.task, "on_success", this.value, *_call_of(request))
+        safely(this.task, "on_success", this.value, *call_of(request))
     if signals.task_success.receivers:
         signals.task_success.send(this.task, result=this.value, runtime=this.runtime)
     if log.isEnabledFor(logging.INFO):
@@ -291,8 +169,8 @@ def failed(this: Run) -> Outcome:
     error = _error(this)
     expected = isinstance(error.exception, this.task.throws or ())
     run_log.failed(this.request, error, expected=expected)
-    document = _failure_document(this, error)
-    _tell_failure(this.task, this.request, error)
+    document = failure_document(this, error)
+    tell_failure(this.task, this.request, error)
     _call_errbacks(this, error)
     return _outcome(this, Ending.FAILED, states.FAILURE, document, saferepr(error.exception))
 
@@ -304,10 +182,11 @@ def retried(this: Run) -> Outcome:
     cause = retry.exc if isinstance(retry, Retry) else retry
     run_log.retried(this.request, retry)
     this.request.children.append([[this.request.id, None], None])
-    result = None if cause is None else wire_result.exception_document(cause)
-    document = _encoded(this, states.RETRY, result, error.traceback)
+    serializer = this.settings.result_serializer
+    result = None if cause is None else wire_result.stored_exception(cause, serializer)
+    document = encoded(this, states.RETRY, result, error.traceback)
     if "on_retry" in this.task.handlers:
-        _safely(this.task, "on_retry", cause or retry, *_call_of(this.request), error)
+        safely(this.task, "on_retry", cause or retry, *call_of(this.request), error)
     if signals.task_retry.receivers:
         signals.task_retry.send(this.task, request=this.request, reason=retry, einfo=error)
     return _outcome(this, Ending.RETRIED, states.RETRY, document, str(retry))
@@ -329,8 +208,8 @@ def rejected(this: Run) -> Outcome:
     """It raised Reject(requeue=False): a failure whose message is kept (TASK-34)."""
     error = _error(this)
     run_log.rejected(this.request, error)
-    document = _failure_document(this, error)
-    _fire_failure(this.task, this.request, error)
+    document = failure_document(this, error)
+    fire_failure(this.task, this.request, error)
     _call_errbacks(this, error)
     reason = getattr(error.exception, "reason", None)
     return _outcome(this, Ending.REJECTED, states.FAILURE, document, f"rejected: {reason}")
@@ -350,8 +229,8 @@ def finish(this: Run, outcome: Outcome) -> Outcome:
     retval = this.value if this.error is None else this.error.exception
     over = outcome.ending in (Ending.SUCCEEDED, Ending.FAILED)
     if over and "after_return" in this.task.handlers:
-        told = (outcome.state, retval, *_call_of(this.request), this.error)
-        _safely(this.task, "after_return", *told)
+        told = (outcome.state, retval, *call_of(this.request), this.error)
+        safely(this.task, "after_return", *told)
     if signals.task_postrun.receivers:
         signals.task_postrun.send(
             this.task, **_names(this), task=this.task, retval=retval, state=outcome.state
@@ -364,72 +243,15 @@ def finish(this: Run, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def broken(host: Host, job: Job, port: Port, error: Exception) -> Outcome:
-    """Return the outcome of a run that failed outside of the task: ours, or a receiver's fault."""
-    request = told_request(job.message, port.hostname, _delivery_info(job))
-    einfo = ExceptionInfo(error, error.__traceback__)
-    run_log.broke(request, einfo)
-    if signals.task_internal_error.receivers:
-        signals.task_internal_error.send(
-            _find(host, job.message.task),
-            task_id=job.message.id,
-            args=request.args,
-            kwargs=request.kwargs,
-            request=request,
-            exception=error,
-            traceback=error.__traceback__,
-            einfo=einfo,
-        )
-    document = wire_result.ResultDocument(
-        status=states.FAILURE,
-        result=wire_result.exception_document(error),
-        traceback=einfo.traceback,
-        date_done=clock.iso(clock.wall()),
-        task_id=job.message.id,
-    )
-    return Outcome(
-        ending=Ending.FAILED,
-        state=states.FAILURE,
-        document=wire_result.encode(document),
-        reason=repr(error),
-    )
-
-
-def _find(host: Host, name: str) -> AnyTask | str:
-    """Return the task of this name, or the name of one that is not there."""
-    try:
-        return host.find_task(name)
-    except NotRegistered:
-        return name
-
-
-def mourn(host: Host, message: Message, text: str, error: BaseException, hostname: str) -> None:
-    """Call the failure handlers of a run whose process was killed or lost (PROT-01)."""
-    task = host.find_task(message.task)
-    body = wire_task.decode_body(message.body)
-    request = Context(**{**json.decode(message.headers), **body.embed})
-    request.called_directly, request.hostname, request.instance = False, hostname, task
-    request.args, request.kwargs = body.args, body.kwargs
-    token = current.set(request)
-    info = ExceptionInfo(error, None, text)
-    try:
-        _tell_failure(task, request, info)
-        if "after_return" in task.handlers:
-            told = (states.FAILURE, error, *_call_of(request), info)
-            _safely(task, "after_return", *told)
-        if request.errbacks:
-            host.client.send(errbacks(host, request, error, text))
-    finally:
-        current.reset(token)
-
-
-def _tell_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None:
+def tell_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None:
+    """Call the handler of a failure, and the receivers of its signal."""
     if "on_failure" in task.handlers:
-        _safely(task, "on_failure", error.exception, *_call_of(request), error)
-    _fire_failure(task, request, error)
+        safely(task, "on_failure", error.exception, *call_of(request), error)
+    fire_failure(task, request, error)
 
 
-def _fire_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None:
+def fire_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None:
+    """Tell the receivers of task_failure."""
     if signals.task_failure.receivers:
         signals.task_failure.send(
             task,
@@ -442,7 +264,7 @@ def _fire_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None
         )
 
 
-def _safely(task: AnyTask, handler: str, *arguments: Any) -> None:
+def safely(task: AnyTask, handler: str, *arguments: Any) -> None:
     """Call a handler; what it raises is logged and changes nothing (TASK-35).
 
     In an eager run it is raised: whoever called is there to see it.
@@ -453,48 +275,6 @@ def _safely(task: AnyTask, handler: str, *arguments: Any) -> None:
         if task.request.is_eager:
             raise
         log.exception("handler %s of task %s failed", handler, task.name)
-
-
-# -- documents -------------------------------------------------------------------------------------
-
-
-def _document(
-    this: Run, state: str, result: Any, text: str | None = None
-) -> wire_result.ResultDocument:
-    request = this.request
-    final = state in states.READY_STATES
-    return wire_result.ResultDocument(
-        status=state,
-        result=result,
-        traceback=text,
-        children=request.children,
-        date_done=clock.iso(clock.wall()) if final else None,
-        group_id=request.group,
-        parent_id=request.parent_id,
-        task_id=request.id,
-        name=request.task,
-        args=request.args,
-        kwargs=request.kwargs,
-        worker=this.port.hostname,
-        retries=request.retries,
-        queue=this.job.queue,
-    )
-
-
-def _encoded(this: Run, state: str, result: Any, text: str | None = None) -> bytes:
-    """Return the document of a state; empty if results are ignored. Raises EncodeError."""
-    if not this.keeps:
-        return b""
-    extended = this.host.settings.result_extended
-    return wire_result.encode(_document(this, state, result, text), extended)
-
-
-def _failure_document(this: Run, error: ExceptionInfo) -> bytes:
-    if not this.keeps and (this.request.is_eager or not this.task.stores_errors):
-        return b""
-    result = wire_result.exception_document(error.exception)
-    document = _document(this, states.FAILURE, result, error.traceback)
-    return wire_result.encode(document, this.host.settings.result_extended)
 
 
 def _outcome(
@@ -515,7 +295,8 @@ def _error(this: Run) -> ExceptionInfo:
     return this.error
 
 
-def _call_of(request: Context) -> tuple[str, Any, Any]:
+def call_of(request: Context) -> tuple[str, Any, Any]:
+    """Return id and arguments of a run, as handlers get them."""
     return request.id or "", request.args, request.kwargs
 
 

@@ -14,8 +14,8 @@ from msgspec import Struct
 from celeriac import signals
 from celeriac.brokers.base import Broker
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
-from celeriac.message import Publish
-from celeriac.wire import json
+from celeriac.message import Message, Publish
+from celeriac.wire import json, serializers
 from celeriac.wire import task as wire
 
 
@@ -96,7 +96,7 @@ def announced(publish: Publish, retry_policy: Mapping[str, Any]) -> Publish:
     """
     message = publish.message
     headers = json.decode(message.headers)
-    body = wire.decode_body(message.body)
+    body = _opened(message, headers)
     properties = {
         "correlation_id": message.id,
         "content_type": message.content_type,
@@ -118,7 +118,7 @@ def announced(publish: Publish, retry_policy: Mapping[str, Any]) -> Publish:
     changed = msgspec.structs.replace(
         message,
         headers=json.encode(headers, "headers"),
-        body=wire.encode_body(body.args, body.kwargs, **body.embed),
+        body=_closed(message, headers, body),
         priority=properties["priority"] or 0,
         reply_to=properties["reply_to"],
     )
@@ -128,23 +128,41 @@ def announced(publish: Publish, retry_policy: Mapping[str, Any]) -> Publish:
 def confirmed(publish: Publish) -> None:
     """Tell that a message is out, to receivers of after_task_publish and of the old task_sent."""
     message = publish.message
-    body = wire.decode_body(message.body)
+    headers = json.decode(message.headers)
+    body = _opened(message, headers)
     if signals.after_task_publish.receivers:
         signals.after_task_publish.send(
             message.task,
             body=(body.args, body.kwargs, body.embed),
-            headers=json.decode(message.headers),
+            headers=headers,
             exchange=publish.exchange,
             routing_key=publish.routing_key or publish.queue,
         )
     if signals.task_sent.receivers:
-        headers = wire.decode_headers(message.headers)
         signals.task_sent.send(
             message.task,
             task_id=message.id,
             task=message.task,
             args=body.args,
             kwargs=body.kwargs,
-            eta=headers.eta,
-            taskset=headers.group,
+            eta=headers.get("eta"),
+            taskset=headers.get("group"),
         )
+
+
+def _opened(message: Message, headers: Mapping[str, Any]) -> wire.Body:
+    """Return the body of a message of our own, whatever others accept."""
+    return wire.open_body(message, headers.get("compression"), frozenset((message.content_type,)))
+
+
+def _closed(message: Message, headers: Mapping[str, Any], body: wire.Body) -> bytes:
+    """Return the body of a message after receivers have seen it. One of protocol 1 stays as it is."""
+    if "task" not in headers:
+        return message.body
+    return wire.pack_body(
+        body.args,
+        body.kwargs,
+        **body.embed,
+        serializer=serializers.name_of(message.content_type),
+        compression=headers.get("compression"),
+    ).body

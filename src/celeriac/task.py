@@ -376,8 +376,13 @@ class Task(TaskPolicy, Generic[P, R]):
             group_id=request.group if own else None,
             parent_id=request.parent_id if own else None,
         )
-        expires = self.app.settings.result_expires
-        put = Put(task_key(about), wire.encode(document), expires, document.status)
+        settings = self.app.settings
+        data = wire.encode(
+            document,
+            serializer=settings.result_serializer,
+            compression=settings.result_compression,
+        )
+        put = Put(task_key(about), data, settings.result_expires, document.status)
         if own and request.port is not None:
             request.port.store(put)
         elif self.app.store is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from celeriac.context import Context
-from celeriac.exceptions import DecodeError
+from celeriac.exceptions import DecodeError, SecurityError, SerializationError
 from celeriac.message import Message
 from celeriac.wire import json
 from celeriac.wire import task as wire_task
@@ -72,11 +72,16 @@ def told_message(message: Message, delivery_info: dict[str, Any]) -> ToldMessage
     )
 
 
-def told_request(message: Message, hostname: str, delivery_info: dict[str, Any]) -> Context:
+def told_request(
+    message: Message,
+    hostname: str,
+    delivery_info: dict[str, Any],
+    accept: frozenset[str] | None = None,
+) -> Context:
     """Return the request of a run that is not to be made here: what can be read of it.
 
     Beside the fields of every request it has ``name`` and ``task_name``, ``task_id``, ``request_dict``
-    (the headers) and ``message``.
+    (the headers) and ``message``. ``accept`` are the content types that are read.
     """
     told = told_message(message, delivery_info)
     fields = told.headers
@@ -99,8 +104,8 @@ def told_request(message: Message, hostname: str, delivery_info: dict[str, Any])
     own = fields.keys() - wire_task.PROTOCOL_HEADERS
     request.headers = {name: fields[name] for name in own}
     try:
-        body = wire_task.decode_body(message.body)
-    except DecodeError:
+        body = wire_task.open_body(message, fields.get("compression"), accept)
+    except (SerializationError, SecurityError):
         return request
     request.__dict__.update(body.embed, args=body.args, kwargs=body.kwargs)
     return request

@@ -10,10 +10,13 @@ import pytest
 
 from celeriac import clock
 from celeriac.completion import Settlement
+from celeriac.exceptions import UnknownSerializerWarning
 from celeriac.message import Delivery, Message
 from celeriac.pools.base import NO_LIMITS, Limits
 from celeriac.pools.manifest import TaskOptions
 from celeriac.settings import Settings
+from celeriac.wire import pickled, serializers
+from celeriac.wire import task as wire
 from celeriac.worker.dispatcher import Admission, Deferred, Dispatcher, Refused
 from celeriac.worker.documents import Documents
 from celeriac.worker.flights import Flight
@@ -32,7 +35,10 @@ def now(monkeypatch: pytest.MonkeyPatch) -> float:
 
 def dispatcher(*tasks: TaskOptions, **settings: Any) -> Dispatcher:
     chosen = Settings(**settings)
-    return Dispatcher(manifest(*(tasks or (options(),))), chosen, Documents(chosen, "w1@box"))
+    held = manifest(
+        *(tasks or (options(),)), content_types=serializers.accepted(chosen.accept_content)
+    )
+    return Dispatcher(held, chosen, Documents(chosen, "w1@box"))
 
 
 def at(seconds: float) -> str:
@@ -173,6 +179,14 @@ class TestRefused:
         flown(named.admit(delivery(msgpack)))
         refused(dispatcher().admit(delivery(msgpack)))
 
+    @pytest.mark.follows("SEC-01")
+    def test_a_name_that_nobody_has_is_not_accepted(self) -> None:
+        odd = msgspec.structs.replace(message(), content_type="xml")
+        with pytest.warns(UnknownSerializerWarning, match="'xml'"):
+            lenient = dispatcher(accept_content=("json", "xml"))
+        refused(lenient.admit(delivery(odd)))
+        flown(lenient.admit(delivery()))
+
     def test_lost_too_often(self) -> None:
         held = delivery(losses=3, suspect=True)
         refusal = refused(dispatcher(task_delivery_limit=3).admit(held))
@@ -229,3 +243,92 @@ def test_what_expired_is_not_parked_or_put_back() -> None:
 def test_a_message_is_read_by_its_headers_alone() -> None:
     bare = Message(id="", task="", headers=b'{"task": "shop.pay", "id": "one"}', body=b"\xff")
     flown(dispatcher().admit(delivery(bare)))
+
+
+def old(body: bytes, headers: bytes = b"{}", **changes: Any) -> Delivery:
+    """Return a delivery of a message of protocol 1, as an adapter reads it: nameless."""
+    return delivery(Message(id="", task="", headers=headers, body=body, **changes))
+
+
+class TestProtocol1:
+    """Its headers say nothing, and what the body says counts."""
+
+    BODY = b'{"task": "shop.pay", "id": "one", "args": [1], "kwargs": {"x": 2}%s}'
+
+    @pytest.mark.follows("OLD-05")
+    def test_it_runs_under_the_name_that_its_body_has(self) -> None:
+        held = old(self.BODY % b', "retries": 2, "timelimit": [9, 5], "taskset": "g"')
+        flight = flown(dispatcher().admit(held))
+        job = flight.job.message
+        assert (job.id, job.task, job.body) == ("one", "shop.pay", held.message.body)
+        assert flight.delivery.message == job
+        assert (flight.retries, flight.limits) == (2, Limits(5, 9))
+        headers = wire.decode_headers(job.headers)
+        assert (headers.group, headers.argsrepr, headers.kwargsrepr) == ("g", "[1]", "{'x': 2}")
+
+    @pytest.mark.follows("OLD-05")
+    @pytest.mark.parametrize(
+        ("more", "group"),
+        [
+            (b', "group": "a", "taskset": "b"', "b"),
+            (b', "group": "a"', "a"),
+            (b', "group": "a", "taskset": null', None),
+        ],
+    )
+    def test_a_taskset_wins_over_a_group(self, more: bytes, group: str | None) -> None:
+        flight = flown(dispatcher().admit(old(self.BODY % more)))
+        assert wire.decode_headers(flight.job.message.headers).group == group
+
+    @pytest.mark.follows("OLD-05")
+    def test_its_times_count(self) -> None:
+        early = old(self.BODY % f', "eta": "{at(60)}"'.encode())
+        assert dispatcher().admit(early) == Deferred("1:1", NOW + 60)
+        late = old(self.BODY % f', "expires": "{at(-1)}"'.encode())
+        assert document(refused(dispatcher().admit(late)))["status"] == "REVOKED"
+
+    @pytest.mark.follows("OLD-05", "SEC-01")
+    def test_a_pickle_is_not_run_by_the_parent(self) -> None:
+        body = pickled.encode({"task": "shop.pay", "id": "one", "args": [Trap()], "kwargs": {}})
+        held = old(body, content_type=serializers.PICKLE)
+        refused(dispatcher().admit(held))
+        flight = flown(dispatcher(accept_content=("json", "pickle")).admit(held))
+        assert flight.job.message.body == body
+        assert wire.decode_headers(flight.job.message.headers).argsrepr == "[<pickled>]"
+        assert Trap.sprung == []
+
+    @pytest.mark.follows("OLD-05")
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            (b"{}", "its task is None, its id None"),
+            (b'{"task": "shop.pay", "id": 5}', "its id 5"),
+            (b'{"task": {"__type__": "bytes", "__value__": "x"}, "id": "1"}', "its task is b'x'"),
+            (b"[]", "they name no task, and the body is none of protocol 1"),
+            (b'{"task"', "cannot read JSON"),
+            (b"", "cannot read JSON"),
+            (b'{"task": "shop.pay", "id": "1", "retries": "x"}', "cannot read task headers"),
+            (b'{"task": "shop.pay", "id": "1", "eta": "soon"}', "soon"),
+        ],
+    )
+    def test_nonsense_is_dead_lettered(self, body: bytes, words: str) -> None:
+        completion = refused(dispatcher().admit(old(body))).completion
+        assert completion.settlement is Settlement.DEAD
+        assert words in completion.reason
+
+    @pytest.mark.follows("OLD-05", "SER-05")
+    def test_a_bomb_is_dead_lettered(self) -> None:
+        held = old(b"x", b'{"compression": "application/x-gzip"}')
+        assert "cannot decompress" in refused(dispatcher().admit(held)).completion.reason
+
+
+class Trap:
+    """Tells when it is made again."""
+
+    sprung: list[str] = []
+
+    def __reduce__(self) -> Any:
+        return spring, ("sprung",)
+
+
+def spring(word: str) -> None:
+    Trap.sprung.append(word)

@@ -1,15 +1,18 @@
 """Result documents that a worker's parent writes for runs that could not tell their outcome."""
 
 import json
+import zlib
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from celeriac import states
 from celeriac.completion import Put
 from celeriac.exceptions import TaskRevokedError, WorkerLostError
 from celeriac.message import Message
 from celeriac.settings import Settings
+from celeriac.wire import pickled, result, serializers
 from celeriac.worker.documents import Documents
 from tests.fixtures.deliveries import message
 
@@ -89,3 +92,37 @@ def test_what_cannot_be_read_is_left_out(held: Message) -> None:
         "one",
         "shop.pay",
     )
+
+
+@pytest.mark.follows("RES-16", "SER-09")
+@pytest.mark.parametrize("serializer", ["yaml", "pickle", "msgpack"])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_it_is_written_as_the_settings_say(serializer: str, compression: str | None) -> None:
+    writer = documents(result_serializer=serializer, result_compression=compression)
+    put = writer.failure(message("one", body=b"[[1], {}, {}]"), WorkerLostError("x"), "slow")
+    assert put.value.startswith(b"\x00celery-compressed\x00") == (compression is not None)
+    document = result.decode(put.value, serializer)
+    assert type(result.rebuild_exception(document.result)) is WorkerLostError
+    assert (document.task_id, document.args) == ("one", [1])
+
+
+@pytest.mark.follows("SER-02")
+def test_a_serializer_that_is_not_known_here_is_left_out() -> None:
+    put = documents(result_serializer="of the program").failure(
+        message("one"), WorkerLostError("x"), "slow"
+    )
+    assert read(put)["task_id"] == "one"
+
+
+@pytest.mark.follows("SEC-01")
+def test_pickled_arguments_are_not_read() -> None:
+    body = pickled.encode(((1,), {}, None))
+    held = structs.replace(message("one", body=body), content_type=serializers.PICKLE)
+    assert read(documents().failure(held, WorkerLostError("x"), "slow"))["args"] is None
+
+
+@pytest.mark.follows("SER-05")
+def test_compressed_arguments_are_read() -> None:
+    body = zlib.compress(b"[[1], {}, {}]")
+    held = message("one", body=body, compression="application/x-gzip")
+    assert read(documents().failure(held, WorkerLostError("x"), "slow"))["args"] == [1]

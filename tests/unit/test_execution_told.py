@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from celeriac import Celery, Task, execution, signals
+from celeriac import Celery, Task, mourning, signals
 from celeriac.context import current
 from celeriac.exceptions import (
     Ignore,
@@ -290,7 +290,7 @@ def test_a_fault_of_our_own_is_a_failure_too(app: Celery, caplog: pytest.LogCapt
     try:
         ping.apply_async(task_id="mine")
         error = RuntimeError("ours")
-        outcome = execution.broken(app, job(claim(app)[0]), HandPort(), error)
+        outcome = mourning.broken(app, job(claim(app)[0]), HandPort(), error)
     finally:
         signals.task_internal_error.disconnect(receiver)
     assert (outcome.ending, outcome.state) == (Ending.FAILED, "FAILURE")
@@ -312,7 +312,7 @@ def test_a_killed_run_is_mourned_by_its_handlers(app: Celery, diary: Diary) -> N
     task.apply_async((1,), {"y": 2}, task_id="mine")
     (delivery,) = claim(app)
     error = TimeLimitExceeded(5)
-    execution.mourn(app, delivery.message, "task killed[mine] was lost", error, HOST)
+    mourning.mourn(app, delivery.message, "task killed[mine] was lost", error, HOST)
     assert diary.names == ["on_failure", "task_failure", "after_return"]
     exception, *call, einfo = diary.of("on_failure")
     assert (exception, call) == (error, ["mine", [1], {"y": 2}])

@@ -30,7 +30,8 @@ OURS = {
     "routing", "routing.amqp", "routing.bindings", "routing.registry", "routing.router", "settings",
     "settings.configuration", "settings.masking", "settings.sources", "settings.spelling",
     "settings.table", "settings.validation", "signals", "states", "task", "task_factory",
-    "task_options", "wire", "wire.json", "wire.repr", "wire.result", "wire.task",
+    "task_options", "wire", "wire.homes", "wire.json", "wire.repr", "wire.result",
+    "wire.serializers", "wire.task",
 }  # fmt: skip
 
 OTHERS = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from celeriac import Celery, Task, execution
+from celeriac import Celery, Task, mourning
 from celeriac.exceptions import Reject, WorkerLostError
 from celeriac.outcome import Ending
 from tests.fixtures.runs import body, claim, document, headers, memory_app, run_sent, work
@@ -162,7 +162,7 @@ def test_a_run_that_was_killed_has_errbacks_too(app: Celery, fail: Task[..., Non
     fail.apply_async(link_error=app.signature("far.away", queue="work"), task_id="mine")
     (delivery,) = claim(app)
     error = WorkerLostError("gone")
-    execution.mourn(app, delivery.message, "gone", error, "w1@host")
+    mourning.mourn(app, delivery.message, "gone", error, "w1@host")
     (sent,) = claim(app, "work")
     assert body(sent)[0] == ["mine"]
 

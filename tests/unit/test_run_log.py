@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from celeriac import Celery, execution, run_log
+from celeriac import Celery, mourning, run_log
 from celeriac.exceptions import Ignore, Reject
 from celeriac.message import Delivery
 from celeriac.settings import Settings
@@ -223,7 +223,7 @@ def test_limits_are_told_as_celery_does(caplog: pytest.LogCaptureFixture) -> Non
 def test_a_fault_that_is_not_the_tasks(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
     app.tasks["run"].apply_async(("x",), task_id="one")
     (delivery,) = claim(app)
-    execution.broken(app, job(delivery), NoPort(), RuntimeError("ours"))
+    mourning.broken(app, job(delivery), NoPort(), RuntimeError("ours"))
     (record,) = caplog.records
     assert record.levelname == "CRITICAL"
     assert record.getMessage() == "Task run[one] INTERNAL ERROR: RuntimeError('ours')"

@@ -189,6 +189,7 @@ def test_garbage_gives_a_value_or_a_decode_error(data: bytes) -> None:
 # -- what cannot be written --
 
 
+@pytest.mark.follows("SER-07", "SER-08")
 @pytest.mark.parametrize(
     ("value", "path", "reason"),
     [

@@ -1,5 +1,6 @@
 """wire/result.py: result documents, and exceptions inside them."""
 
+import bz2
 import json
 import sys
 from datetime import date
@@ -12,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celeriac import exceptions
-from celeriac.exceptions import DecodeError, EncodeError, SecurityError
+from celeriac.exceptions import ContentDisallowed, DecodeError, EncodeError, SecurityError
 from celeriac.wire.result import (
     ResultDocument,
     decode,
     encode,
+    encode_failure,
     exception_document,
     rebuild_exception,
+    stored_exception,
 )
 
 ALWAYS = ["status", "result", "traceback", "children", "date_done"]
@@ -108,7 +111,10 @@ def test_an_unknown_field_called_stamps_is_no_error() -> None:
         (b'{"status": 5}', r"at `\$.status`"),
         (b'{"status": "S", "traceback": 5}', r"at `\$.traceback`"),
         (b'{"status": "S", "stamped_headers": [[]]}', r"at `\$.stamped_headers\[0\]`"),
-        (b"\x00celery-compressed\x00application/x-gzip\x00x", "it is compressed"),
+        (
+            b"\x00celery-compressed\x00application/x-gzip\x00x",
+            "cannot decompress application/x-gzip",
+        ),
         (b"nonsense", "cannot read JSON"),
         (b"\x80\x04\x95", "cannot read JSON"),
         (b'{"status": ' + b"[" * 100_000, "nested too deeply"),
@@ -231,6 +237,7 @@ def test_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "never_loaded" not in sys.modules
 
 
+@pytest.mark.follows("SEC-06")
 def test_a_module_is_not_asked_for_lazy_names(monkeypatch: pytest.MonkeyPatch) -> None:
     lazy = ModuleType("lazy_module")
     asked: list[str] = []
@@ -346,3 +353,101 @@ def test_rebuilding_gives_an_exception_or_a_refusal(module: str, name: str, mess
         return
     assert isinstance(error, BaseException)
     exception_document(error)
+
+
+# -- other forms than JSON --
+
+COMPRESSED = pytest.mark.parametrize("compression", [None, "gzip", "brotli"])
+
+
+@pytest.mark.follows("SER-05", "SER-09")
+@pytest.mark.parametrize("serializer", ["json", "yaml", "pickle", "msgpack"])
+@COMPRESSED
+def test_documents_survive_in_every_form(serializer: str, compression: str | None) -> None:
+    stamps: dict[str, Any] = {"stamped_headers": ["s"], "stamps": {"s": "v"}}
+    told = ResultDocument(
+        status="SUCCESS", task_id="t", result={"x": [1]}, children=[], name="n", args=[1],
+        kwargs={"y": 2}, worker="w", retries=0, queue="q", **stamps,
+    )  # fmt: skip
+    data = encode(told, True, serializer, compression)
+    assert decode(data, serializer) == told
+    if compression is not None:
+        assert data.startswith(b"\x00celery-compressed\x00application/x-")
+
+
+@pytest.mark.follows("SER-09")
+def test_compressed_and_plain_documents_are_told_apart_by_themselves() -> None:
+    told = ResultDocument(status="SUCCESS", task_id="t", children=[])
+    assert decode(encode(told, compression="zstd")) == decode(encode(told)) == told
+
+
+@pytest.mark.follows("SER-09", "SEC-01")
+def test_a_document_is_read_only_as_what_is_accepted() -> None:
+    told = encode(ResultDocument(status="SUCCESS", result=1), serializer="pickle")
+    with pytest.raises(ContentDisallowed, match="result_accept_content"):
+        decode(told, "pickle", frozenset({"application/json"}))
+    with pytest.raises(ContentDisallowed):
+        decode(b'{"status": "SUCCESS"}', "json", frozenset({"application/x-yaml"}))
+    with pytest.raises(DecodeError):
+        decode(told)
+
+
+@pytest.mark.follows("RES-16")
+def test_a_pickled_exception_is_the_exception_itself() -> None:
+    error = Keyword(code=3)
+    stored = stored_exception(ValueError("x", [1]), "pickle")
+    assert (type(stored), stored.args) == (ValueError, ("x", [1]))
+    wrapped = stored_exception(error, "pickle")
+    assert type(wrapped).__name__ == "Wrapped"
+    again = rebuild_exception(
+        decode(
+            encode(ResultDocument(status="FAILURE", result=wrapped), serializer="pickle"), "pickle"
+        ).result
+    )
+    assert (type(again).__name__, again.args) == ("Keyword", error.args)
+
+
+@pytest.mark.follows("RES-16")
+def test_our_exceptions_are_pickled_under_celerys_names() -> None:
+    kinds = (
+        exceptions.Retry,
+        exceptions.Reject,
+        exceptions.WorkerLostError,
+        exceptions.EncodeError,
+    )
+    for kind in kinds:
+        data = encode(ResultDocument(status="FAILURE", result=kind("x")), serializer="pickle")
+        assert b"celeriac" not in data
+        assert type(decode(data, "pickle").result) is kind
+
+
+@pytest.mark.follows("RES-16")
+def test_what_a_serializer_cannot_write_of_an_exception_is_shown() -> None:
+    described = stored_exception(ValueError({1}, date(2026, 1, 1)), "msgpack")
+    assert described["exc_message"] == ["{1}", "datetime.date(2026, 1, 1)"]
+    described = stored_exception(ValueError({1}, date(2026, 1, 1)), "yaml")
+    assert described["exc_message"] == [{1}, date(2026, 1, 1)]
+
+
+@pytest.mark.parametrize("serializer", ["json", "yaml", "pickle", "msgpack", "josn"])
+def test_a_failure_can_always_be_told(serializer: str) -> None:
+    told = ResultDocument(status="FAILURE", traceback="\ud800", args=[object()], kwargs={})
+    data = encode_failure(told, ValueError("\ud800"), True, serializer)
+    assert isinstance(
+        rebuild_exception(decode(data, "json" if serializer == "josn" else serializer).result),
+        ValueError,
+    )
+
+
+def test_a_bomb_is_refused() -> None:
+    data = b"\x00celery-compressed\x00application/x-bz2\x00" + bz2.compress(bytes(300 * 2**20))
+    with pytest.raises(DecodeError, match="larger than 268435456 bytes"):
+        decode(data)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["json", "yaml", "msgpack"]))
+@settings(deadline=None)
+def test_garbage_is_refused_in_every_form(data: bytes, serializer: str) -> None:
+    for whole in (data, b"\x00celery-compressed\x00" + data):
+        with pytest.raises(DecodeError):
+            decode(whole, serializer)

@@ -293,3 +293,10 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 def test_a_time_beyond_the_calendar_is_refused(seconds: float) -> None:
     with pytest.raises(EncodeError, match="cannot write the time"):
         format_time(seconds)
+
+
+@pytest.mark.follows("SER-11")
+def test_what_is_shown_of_the_arguments_is_the_callers_to_say() -> None:
+    call = Call(task="t", id="i", origin="", argsrepr="(***)", kwargsrepr="{'pin': ***}")
+    headers = decode_headers(encode_headers(call))
+    assert (headers.argsrepr, headers.kwargsrepr) == ("(***)", "{'pin': ***}")

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from celeriac import execution, log_setup, signals
+from celeriac import execution, log_setup, mourning, signals
 from celeriac.app import Celery
 from celeriac.completion import Put
 from celeriac.exceptions import SoftTimeLimitExceeded
@@ -150,7 +150,7 @@ class Child:
         try:
             return execution.run(self._app, job, self)
         except Exception as error:  # noqa: BLE001 - our fault or a receiver's: the job must not hang
-            return execution.broken(self._app, job, self, error)
+            return mourning.broken(self._app, job, self, error)
 
     def _retires(self) -> bool:
         if self._retiring:

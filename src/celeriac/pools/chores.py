@@ -8,11 +8,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from celeriac import exceptions, execution, signals
+from celeriac import exceptions, mourning, signals
 from celeriac.app import Celery
 from celeriac.exceptions import TaskError, TimeLimitExceeded, WorkerLostError
 from celeriac.message import Delivery, Message
 from celeriac.told import NodeName, delivery_info, told_message, told_request
+from celeriac.wire import serializers
 
 log = logging.getLogger("celeriac.pools")
 
@@ -48,12 +49,13 @@ def do_chore(app: Celery, chore: Chore, hostname: str) -> None:
 
 def _do(app: Celery, chore: Chore, hostname: str) -> None:
     if chore.message is not None:
-        execution.mourn(app, chore.message, chore.text, death(chore.overtime, chore.text), hostname)
+        mourning.mourn(app, chore.message, chore.text, death(chore.overtime, chore.text), hostname)
         return
     arguments = dict(chore.arguments)
     sender: Any = NodeName(chore.sender, app)
     if chore.delivery is not None:
-        arguments |= _about(chore.delivery, chore.signal, hostname)
+        accept = serializers.accepted(app.settings.accept_content)
+        arguments |= _about(chore.delivery, chore.signal, hostname, accept)
         if chore.signal in ("task_revoked", "task_retry"):
             name = chore.delivery.message.task
             sender = app.tasks.get(name) or name
@@ -65,12 +67,14 @@ def _do(app: Celery, chore: Chore, hostname: str) -> None:
         app.loader.on_worker_shutdown()
 
 
-def _about(delivery: Delivery, signal: str, hostname: str) -> dict[str, Any]:
+def _about(
+    delivery: Delivery, signal: str, hostname: str, accept: frozenset[str]
+) -> dict[str, Any]:
     """Return what a signal tells of a delivery."""
     message = delivery.message
     info = delivery_info(delivery.queue, message.priority, delivery.claims > 1)
     if "request" in signals.CATALOGUE[signal].providing_args:
-        return {"request": told_request(message, hostname, info)}
+        return {"request": told_request(message, hostname, info, accept)}
     return {"message": told_message(message, info)}
 
 

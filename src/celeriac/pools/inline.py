@@ -16,7 +16,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from celeriac import execution, signals
+from celeriac import execution, mourning, signals
 from celeriac.app import Celery
 from celeriac.completion import Put
 from celeriac.exceptions import ImproperlyConfigured
@@ -185,7 +185,7 @@ class InlinePool(ExecutorPool):
                 self.tell(Started(job.number))
             return
         except Exception as error:  # noqa: BLE001 - our fault or a receiver's: the job must not hang
-            outcome = execution.broken(self._app, job, self._port, error)
+            outcome = mourning.broken(self._app, job, self._port, error)
         with self._changed:
             self._running = self._leave = None
             if outcome is not None:

@@ -43,6 +43,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """The queues to consume."""
     receivers: frozenset[str]
     """Names of the signals that have receivers."""
+    content_types: frozenset[str] = frozenset({"application/json"})
+    """What messages may be: ``accept_content``, by the serializers that the app has registered."""
+    signing: dict[str, Any] | None = None
+    """The arguments of ``setup_security``, with its password, if the app has called it."""
     threads: tuple[str, ...] = ()
     """Threads that importing the app started; children will not have them."""
     deprecated: dict[str, str] = {}

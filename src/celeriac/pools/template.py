@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from celeriac import log_setup, run_log, signals
+from celeriac import imports, log_setup, platforms, run_log, signals
 from celeriac.app import Celery
 from celeriac.app_spec import find_app
 from celeriac.exceptions import AppNotFound, CeleriacError, ImproperlyConfigured, QueueNotFound
@@ -31,6 +31,7 @@ from celeriac.pools.slots import Slots
 from celeriac.queues import worker_direct
 from celeriac.settings import Settings
 from celeriac.told import NodeName
+from celeriac.wire import serializers
 
 log = logging.getLogger("celeriac.pools")
 
@@ -187,15 +188,29 @@ def _lead_group(pid: int) -> None:
 
 
 def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manifest:
-    """Return what the parent must know of the app."""
+    """Return what the parent must know of the app.
+
+    Raises ImproperlyConfigured for results that cannot be written here, SecurityError where a
+    superuser would unpickle what others send (SEC-04).
+    """
+    settings = app.settings
+    accepted = serializers.accepted(settings.accept_content)
+    if serializers.PICKLE in accepted:
+        platforms.refuse_root()
+    serializers.require(settings.result_serializer, "result_serializer")
+    if settings.result_compression is not None:
+        require = imports.load("celeriac.wire.compression:require")
+        require(settings.result_compression, "result_compression")
     return Manifest(
         app=app.main,
         broker=app.broker_url,
         store=app.store_url,
-        settings={name: getattr(app.settings, name) for name in PARENT_SETTINGS},
+        settings={name: getattr(settings, name) for name in PARENT_SETTINGS},
         tasks=tuple(task_options(app, name) for name in sorted(app.tasks)),
         queues=tuple(app.amqp.queues.consume_from),
         receivers=wanted_signals(app),
+        content_types=accepted,
+        signing=serializers.signing_values(),
         threads=threads,
         sockets=sockets,
         deprecated=app.conf.deprecated,
@@ -216,8 +231,10 @@ PARENT_SETTINGS = (
     "accept_content",
     "broker_timeout",
     "broker_transport_options",
+    "result_compression",
     "result_expires",
     "result_extended",
+    "result_serializer",
     "task_default_queue",
     "task_delivery_limit",
     "task_unknown_ttl",

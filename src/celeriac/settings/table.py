@@ -104,7 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     task_allow_error_cb_on_chord_header: Annotated[bool, Setting("CELERY_+")] = False
     task_always_eager: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_annotations: Annotated[Any, Setting("CELERY_+", read=True)] = None
-    task_compression: Annotated[str | None, Setting("CELERY_MESSAGE_COMPRESSION")] = None
+    task_compression: Annotated[str | None, Setting("CELERY_MESSAGE_COMPRESSION", read=True)] = None
     task_create_missing_queue_exchange_type: Annotated[
         str | None, Setting("CELERY_+", read=True)
     ] = None
@@ -124,7 +124,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = False
     task_ignore_result: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_inherit_parent_priority: Annotated[bool, Setting("CELERY_+", read=True)] = False
-    task_protocol: Annotated[int, Setting("CELERY_*")] = 2
+    task_protocol: Annotated[int, Setting("CELERY_*", read=True)] = 2
     task_publish_retry: Annotated[bool, Setting("CELERY_*", read=True)] = True
     task_publish_retry_policy: Annotated[Options, Setting("CELERY_*", read=True)] = field(
         default_factory=_PUBLISH_RETRY_POLICY.copy
@@ -139,7 +139,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     task_retry_on_worker_lost: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_routes: Annotated[Any, Setting("CELERY_+", read=True)] = None
     task_send_sent_event: Annotated[bool, Setting("CELERY_SEND_TASK_SENT_EVENT")] = False
-    task_serializer: Annotated[str, Setting("CELERY_*")] = "json"
+    task_serializer: Annotated[str, Setting("CELERY_*", read=True)] = "json"
     task_soft_time_limit: Annotated[float | None, Setting("CELERYD_*", read=True)] = None
     task_store_eager_result: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_store_errors_even_if_ignored: Annotated[bool, Setting("CELERY_+", read=True)] = False
@@ -162,7 +162,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     result_chord_expires: Annotated[float | None, Setting("CELERY_*")] = None
     result_chord_join_timeout: Annotated[float, Setting("CELERY_*")] = 3.0
     result_chord_retry_interval: Annotated[float, Setting("CELERY_*")] = 1.0
-    result_compression: Annotated[str | None, Setting("CELERY_*")] = None
+    result_compression: Annotated[str | None, Setting("CELERY_*", read=True)] = None
     result_exchange: Annotated[str, Setting("CELERY_*")] = "celeryresults"
     result_exchange_type: Annotated[str, Setting("CELERY_*")] = "direct"
     result_expires: Annotated[float | None, Setting("CELERY_TASK_RESULT_EXPIRES", read=True)] = (
@@ -171,7 +171,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     result_extended: Annotated[bool, Setting("CELERY_*", celery=False, read=True)] = True
     result_failure_expires: Annotated[float | None, Setting("CELERY_*")] = None
     result_persistent: Annotated[bool | None, Setting("CELERY_*")] = None
-    result_serializer: Annotated[str, Setting("CELERY_*")] = "json"
+    result_serializer: Annotated[str, Setting("CELERY_*", read=True)] = "json"
 
     # -- serialization
     accept_content: Annotated[Strings, Setting("CELERY_*", read=True)] = ("json",)

@@ -13,12 +13,20 @@ from typing import Any
 
 import msgspec
 
-from celeriac import exceptions
+from celeriac import exceptions, imports
 from celeriac.exceptions import DecodeError, EncodeError, SecurityError
-from celeriac.wire import json
+from celeriac.wire import homes, json, serializers
 from celeriac.wire.repr import saferepr
 
-__all__ = ["ResultDocument", "decode", "encode", "exception_document", "rebuild_exception"]
+__all__ = [
+    "ResultDocument",
+    "decode",
+    "encode",
+    "encode_failure",
+    "exception_document",
+    "rebuild_exception",
+    "stored_exception",
+]
 
 
 class ResultDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,10 +66,17 @@ _SLOW = (b'"__type__"', b'"stamped_headers"', b'"stamps"')
 # -- documents --
 
 
-def encode(document: ResultDocument, extended: bool = False) -> bytes:
-    """Return the document as JSON; ``extended`` writes the fields about the call too.
+def encode(
+    document: ResultDocument,
+    extended: bool = False,
+    serializer: str = "json",
+    compression: str | None = None,
+) -> bytes:
+    """Return the document in the form of a serializer, compressed if a method is named.
 
-    Raises EncodeError naming the path to what cannot be written, such as ``result["when"]``.
+    ``extended`` writes the fields about the call too; arguments that this serializer cannot write
+    are shown as text there. Raises EncodeError naming the path to what cannot be written, such as
+    ``result["when"]``.
     """
     mapping: dict[str, Any] = {
         "status": document.status,
@@ -77,7 +92,61 @@ def encode(document: ResultDocument, extended: bool = False) -> bytes:
     if extended:
         mapping |= _about_call(document)
     mapping["task_id"] = document.task_id
-    return json.encode(mapping, tuple(mapping))
+    try:
+        if serializer == "json":  # at once: each call counts on this road
+            data = json.encode(mapping, tuple(mapping))
+        else:
+            data = _written(mapping, serializer)
+    except EncodeError:
+        if not _shows_arguments(mapping, serializer):
+            raise
+        data = _written(mapping, serializer)
+    return data if compression is None else _compressed(data, compression)
+
+
+def encode_failure(
+    document: ResultDocument,
+    error: BaseException,
+    extended: bool = False,
+    serializer: str = "json",
+    compression: str | None = None,
+) -> bytes:
+    """Return the document with this exception as its result. Never raises.
+
+    A serializer or a compression that refuses even this (it is gone, or it is the user's own and
+    raises) is left out: a document that only some can read is better than a run without an outcome.
+    """
+    try:
+        result = stored_exception(error, serializer)
+        stored = msgspec.structs.replace(document, result=result)
+        return encode(stored, extended, serializer, compression)
+    except EncodeError:
+        stored = msgspec.structs.replace(document, result=exception_document(error))
+        return encode(stored, extended)
+
+
+def _written(mapping: dict[str, Any], serializer: str) -> bytes:
+    if mapping["traceback"] is not None and serializer != "json":
+        # Lone surrogates, which a source file may well contain, have no form outside of JSON.
+        mapping["traceback"] = mapping["traceback"].encode(errors="backslashreplace").decode()
+    return serializers.encode(mapping, serializer, tuple(mapping)).data
+
+
+def _shows_arguments(mapping: dict[str, Any], serializer: str) -> bool:
+    """Replace arguments that cannot be written by their text; whether there were any."""
+    changed = False
+    for name in ("args", "kwargs"):
+        try:
+            serializers.encode(mapping.get(name), serializer)
+        except EncodeError:
+            mapping[name] = saferepr(mapping[name])
+            changed = True
+    return changed
+
+
+def _compressed(data: bytes, compression: str) -> bytes:
+    packed, mime = imports.load("celeriac.wire.compression:compress")(data, compression)
+    return b"".join((_COMPRESSED, mime.encode(), b"\x00", packed))
 
 
 def _about_call(document: ResultDocument) -> dict[str, Any]:
@@ -96,117 +165,101 @@ def _about_call(document: ResultDocument) -> dict[str, Any]:
     return fields
 
 
-def decode(data: bytes) -> ResultDocument:
+def decode(
+    data: bytes, serializer: str = "json", accept: frozenset[str] | None = None
+) -> ResultDocument:
     """Return what a stored document says; unknown fields are skipped.
 
-    Raises DecodeError if it is not a result document.
+    It is read as what the reader's ``result_serializer`` names (SER-09), if that is among the
+    content types ``accept``; None accepts that one. Compressed documents are recognised by
+    themselves. Raises DecodeError if it is not a result document, ContentDisallowed (SEC-01) and
+    SecurityError as ``serializers.decode`` does, ImproperlyConfigured for an unknown serializer.
     """
-    if not any(key in data for key in _SLOW):
+    is_json = serializer == "json" and (accept is None or serializers.JSON in accept)
+    if is_json and not any(key in data for key in _SLOW):
         try:
             return _DOCUMENT.decode(data)
         except (ValueError, RecursionError):
             pass  # what Celery accepts and the fast decoder refuses, or an error to explain
-    return _decode_slowly(data)
+    return _decode_slowly(data, serializer, accept)
 
 
-def _decode_slowly(data: bytes) -> ResultDocument:
+def _decode_slowly(data: bytes, serializer: str, accept: frozenset[str] | None) -> ResultDocument:
     if data.startswith(_COMPRESSED):
-        raise DecodeError("cannot read result document: it is compressed (result_compression)")
-    mapping = json.decode(data)
+        mime, _, packed = data[len(_COMPRESSED) :].partition(b"\x00")
+        decompress = imports.load("celeriac.wire.compression:decompress")
+        data = decompress(packed, mime.decode("latin-1"))
+    mapping = _read(data, serializer, accept)
     if not isinstance(mapping, dict):
         raise DecodeError(f"cannot read result document: {saferepr(mapping, 80)} is not a mapping")
     names = mapping.get("stamped_headers")
     mapping.pop("stamps", None)
-    if isinstance(names, list):
+    if isinstance(names, list | tuple):
         known = [name for name in names if isinstance(name, str) and name in mapping]
         mapping["stamps"] = {name: mapping[name] for name in known}
     try:
         return msgspec.convert(mapping, ResultDocument)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise DecodeError(f"cannot read result document: {error}") from error
 
 
+def _read(data: bytes, serializer: str, accept: frozenset[str] | None) -> Any:
+    content_type = serializers.content_type_of(serializer)
+    allowed = frozenset((content_type,)) if accept is None else accept
+    try:
+        return serializers.decode(data, content_type, accept=allowed)
+    except DecodeError:
+        # A worker's parent knows no serializer that a program registers: what it has to say in
+        # place of a run that died is JSON. Never so where documents must be signed.
+        may = accept is None or serializers.JSON in accept
+        if not may or content_type == serializers.DATA or not data.startswith(b'{"status": '):
+            raise
+        return json.decode(data)
+
+
 # -- exceptions, written --
-
-_CELERY = "celery.exceptions"
-
-# Where Celery's clients find the classes whose names we share. A class of ours that is not listed
-# is stored under our own module, and shows there as a made-up class of that name.
-_HOMES: dict[str, tuple[str, ...]] = {
-    _CELERY: (
-        "AlreadyRegistered",
-        "AlwaysEagerIgnored",
-        "BackendError",
-        "BackendGetMetaError",
-        "BackendStoreError",
-        "CeleryError",
-        "ChordError",
-        "DuplicateTaskNameWarning",
-        "Ignore",
-        "ImproperlyConfigured",
-        "IncompleteStream",
-        "InvalidTaskError",
-        "MaxRetriesExceededError",
-        "NotRegistered",
-        "QueueNotFound",
-        "Reject",
-        "Retry",
-        "SecurityError",
-        "TaskError",
-        "TaskPredicate",
-        "TaskRevokedError",
-        "TimeoutError",
-    ),
-    "billiard.exceptions": (
-        "SoftTimeLimitExceeded",
-        "Terminated",
-        "TimeLimitExceeded",
-        "WorkerLostError",
-    ),
-    "kombu.exceptions": (
-        "ContentDisallowed",
-        "DecodeError",
-        "EncodeError",
-        "OperationalError",
-        "SerializationError",
-    ),
-}
-_OURS = vars(exceptions)
-_ADDRESSES: dict[type, tuple[str, str]] = {
-    _OURS[name]: (module, name)
-    for module, names in _HOMES.items()
-    for name in names
-    if name in _OURS
-}
 
 # Reads the arguments of an exception even if its class has given ``args`` another meaning.
 _ARGS = vars(BaseException)["args"].__get__
 
 # How Celery's process pool writes an exception that cannot be pickled: module, name, args, text.
 _WRAPPER = ("celery.utils.serialization", "UnpickleableExceptionWrapper")
+_OUR_WRAPPER = ("celeriac.wire.pickled", "Wrapped")
 
 
-def exception_document(error: BaseException) -> dict[str, Any]:
-    """Return the form in which an exception is stored. Never raises.
+def stored_exception(error: BaseException, serializer: str = "json") -> Any:
+    """Return what a document holds as the result of a failure, under this serializer. Never raises.
+
+    A pickled document holds the exception itself, or what Celery puts in place of one that cannot
+    be pickled; any other its description (RES-16).
+    """
+    if serializer == "pickle":
+        return imports.load("celeriac.wire.pickled:storable")(error)
+    return exception_document(error, serializer)
+
+
+def exception_document(error: BaseException, serializer: str = "json") -> dict[str, Any]:
+    """Return the description of an exception. Never raises.
 
     Arguments that cannot be written are replaced by their ``repr()``.
     """
     kind = type(error)
-    module, name = _ADDRESSES.get(kind) or (kind.__module__, kind.__qualname__)
-    return {"exc_type": name, "exc_message": _writable(_ARGS(error)), "exc_module": module}
+    module, name = homes.address(kind) or (kind.__module__, kind.__qualname__)
+    described = _writable(_ARGS(error), serializer)
+    return {"exc_type": name, "exc_message": described, "exc_module": module}
 
 
-def _writable(args: Sequence[Any]) -> list[Any]:
+def _writable(args: Sequence[Any], serializer: str) -> list[Any]:
     try:
-        json.encode(args)
+        serializers.encode(args, serializer)
     except EncodeError:
-        return [_writable_one(arg) for arg in args]
+        return [_writable_one(arg, serializer) for arg in args]
     return list(args)
 
 
-def _writable_one(arg: Any) -> Any:
+def _writable_one(arg: Any, serializer: str) -> Any:
     try:
-        json.encode(arg)
+        serializers.encode(arg, serializer)
     except EncodeError:
         return saferepr(arg, depth=6)
     return arg
@@ -216,7 +269,7 @@ def _writable_one(arg: Any) -> Any:
 
 
 def rebuild_exception(document: Any) -> BaseException:
-    """Return the exception that a document describes (RES-16).
+    """Return the exception that a document describes, or holds (RES-16).
 
     Its class is taken from the modules that are loaded already and is never imported; a class that
     is not found is made up under the same name. If the class refuses the arguments, its constructor
@@ -225,6 +278,11 @@ def rebuild_exception(document: Any) -> BaseException:
     Raises SecurityError if the name leads to something that is no exception, and DecodeError if the
     document has no ``exc_type``.
     """
+    if isinstance(document, BaseException):
+        # Only a pickle holds one, and where pickles are accepted it may be of any class.
+        kind = type(document)
+        inside = (kind.__module__, kind.__qualname__) == _OUR_WRAPPER
+        return _rebuilt(*_unwrapped(document.args)) if inside else document
     if not isinstance(document, Mapping) or not isinstance(document.get("exc_type"), str):
         raise DecodeError(
             f"cannot rebuild an exception from {saferepr(document, 80)}: it has no exc_type. "
@@ -235,13 +293,13 @@ def rebuild_exception(document: Any) -> BaseException:
     args = tuple(message) if isinstance(message, list | tuple) else (message,)
     if (module, name) == _WRAPPER:
         module, name, args = _unwrapped(args)
-    return _rebuilt(module if isinstance(module, str) else _CELERY, name, args)
+    return _rebuilt(module if isinstance(module, str) else homes.CELERY, name, args)
 
 
 def _unwrapped(args: tuple[Any, ...]) -> tuple[Any, str, tuple[Any, ...]]:
     """Return module, name and args of the exception inside a wrapper, or those of the wrapper."""
     match args:
-        case (str(module), str(name), list(inner), *_):
+        case (str(module), str(name), list() | tuple() as inner, *_):
             return module, name, tuple(inner)
         case _:
             return *_WRAPPER, args
@@ -259,7 +317,7 @@ def _rebuilt(module: str, name: str, args: tuple[Any, ...]) -> BaseException:
 
 def _find(module: str, name: str) -> Any:
     """Return what the name means to us, or None; names of Celery's are looked for in ours first."""
-    ours = _look_up(exceptions.__name__, name) if module in _HOMES else None
+    ours = _look_up(exceptions.__name__, name) if module in homes.HOMES else None
     return _look_up(module, name) if ours is None else ours
 
 

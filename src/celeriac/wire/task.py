@@ -1,8 +1,9 @@
 """Task messages of protocol 2: what a caller writes, and what a worker must know to run one.
 
-A message is a mapping of headers and a body ``[args, kwargs, embed]``. The worker's parent reads
-the headers only; the body stays bytes until it reaches the process that runs the task. Pure and
-thread-safe; times come in as text, and no clock is read.
+A message is a mapping of headers and a body ``[args, kwargs, embed]``, in the form of any
+serializer, perhaps compressed. The worker's parent reads the headers only; the body stays bytes
+until it reaches the process that runs the task. What protocol 1 has in place of headers is read by
+``protocol1``. Thread-safe; times come in as text, and no clock is read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from celeriac import clock
+from celeriac import clock, imports
 from celeriac.exceptions import DecodeError, EncodeError
-from celeriac.wire import json
+from celeriac.message import Message
+from celeriac.wire import json, serializers
 from celeriac.wire.repr import saferepr
 
 __all__ = [
@@ -20,11 +22,13 @@ __all__ = [
     "Call",
     "PROTOCOL_HEADERS",
     "Headers",
+    "Packed",
     "decode_body",
     "decode_headers",
     "encode_body",
     "encode_headers",
     "format_time",
+    "pack_body",
     "parse_time",
 ]
 
@@ -53,6 +57,7 @@ class Headers(msgspec.Struct, frozen=True, gc=False):
     origin: str | None = None
     argsrepr: str | None = None
     kwargsrepr: str | None = None
+    compression: str | None = None
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +65,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     ``eta`` and ``expires`` are ISO 8601 text from ``format_time``; limits are seconds. ``extra``
     are the caller's own headers, merged last: they can replace any other. ``root_id`` of None means
-    that the task starts a tree of its own.
+    that the task starts a tree of its own. ``compression`` is the MIME name that ``pack_body`` tells.
+    ``argsrepr`` and ``kwargsrepr`` are what logs and dashboards show; a caller may give texts of his
+    own, to hide what is secret (SER-11).
     """
 
     task: str
@@ -83,6 +90,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     stamped_headers: Sequence[str] | None = None
     stamps: Mapping[str, Any] = {}
     extra: Mapping[str, Any] = {}
+    compression: str | None = None
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -94,6 +102,16 @@ class Body(msgspec.Struct, frozen=True):
     args: Sequence[Any]
     kwargs: dict[str, Any]
     embed: dict[str, Any]
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """A body as bytes, and what its message says of their form."""
+
+    body: bytes
+    content_type: str = serializers.JSON
+    content_encoding: str = "utf-8"
+    compression: str | None = None
+    """MIME name for the header ``compression``; None if it is not compressed."""
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -165,7 +183,7 @@ def encode_headers(call: Call) -> bytes:
     Raises EncodeError naming the path to a stamp or an extra header that cannot be written.
     """
     document = _document(call)
-    if not call.extra and not call.stamps:
+    if not call.extra and not call.stamps and call.compression is None:
         try:
             return _DOCUMENT.encode(document)
         except (ValueError, TypeError):
@@ -173,6 +191,8 @@ def encode_headers(call: Call) -> bytes:
     mapping = msgspec.structs.asdict(document)
     mapping["stamps"] = dict(call.stamps)
     mapping.update(call.extra)
+    if call.compression is not None:
+        mapping["compression"] = call.compression
     return json.encode(mapping, "headers")
 
 
@@ -221,22 +241,94 @@ def encode_body(
     return json.encode((args, kwargs, embed), _PARTS)
 
 
-def decode_body(data: bytes) -> Body:
-    """Return the parts of a body.
+def pack_body(
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    callbacks: Sequence[Any] | None = None,
+    errbacks: Sequence[Any] | None = None,
+    chain: Sequence[Any] | None = None,
+    chord: Any = None,
+    *,
+    serializer: str = "json",
+    compression: str | None = None,
+) -> Packed:
+    """Return the body in the form of any serializer, compressed if a method is named (SER-05).
 
-    Raises DecodeError if it is not JSON, or not ``[args, kwargs, embed]``.
+    Raises EncodeError as ``encode_body`` does, and for a serializer or a method that is unknown or
+    lacks its library.
     """
-    body = json.decode(data)
-    if type(body) is not list or len(body) != 3:
+    if serializer == "json":
+        data = encode_body(args, kwargs, callbacks, errbacks, chain, chord)
+        if compression is None:
+            return Packed(data)
+        encoded = serializers.Encoded(serializers.JSON, "utf-8", data)
+    else:
+        embed = {"callbacks": callbacks, "errbacks": errbacks, "chain": chain, "chord": chord}
+        encoded = serializers.encode((args, kwargs, embed), serializer, _PARTS)
+    return packed(encoded, compression)
+
+
+def packed(encoded: serializers.Encoded, compression: str | None) -> Packed:
+    """Return an encoded body as a message has it, compressed if a method is named."""
+    data, mime = encoded.data, None
+    if compression is not None:
+        data, mime = imports.load("celeriac.wire.compression:compress")(data, compression)
+    return Packed(data, encoded.content_type, encoded.content_encoding, mime)
+
+
+def decode_body(
+    data: bytes,
+    content_type: str = serializers.JSON,
+    content_encoding: str = "utf-8",
+    compression: str | None = None,
+    accept: frozenset[str] | None = None,
+) -> Body:
+    """Return the parts of a body, of either protocol.
+
+    ``compression`` is the header of that name, ``accept`` the content types that are read, from
+    ``serializers.accepted``. Raises DecodeError if it is not what it claims to be, or no body;
+    ContentDisallowed and SecurityError as ``serializers.decode`` does.
+    """
+    if compression is not None:
+        data = imports.load("celeriac.wire.compression:decompress")(data, compression)
+    if content_type == serializers.JSON and (accept is None or content_type in accept):
+        body = json.decode(data)
+    else:
+        body = serializers.decode(data, content_type, content_encoding, accept)
+    if type(body) is list and len(body) == 3:
+        args, kwargs, embed = body
+        if type(args) is list and type(kwargs) is dict and type(embed) is dict:
+            return Body(args, kwargs, embed)
+    return _loose_body(body)
+
+
+def open_body(message: Message, compression: str | None, accept: frozenset[str] | None) -> Body:
+    """Return the parts of a message's body, as ``decode_body`` does; raises as it does."""
+    return decode_body(
+        message.body, message.content_type, message.content_encoding, compression, accept
+    )
+
+
+def _loose_body(body: Any) -> Body:
+    """Return the parts of a body that is in the form of protocol 1, or not quite what it should be."""
+    if isinstance(body, dict) and ("args" in body or {"task", "id"} <= body.keys()):
+        return _body(
+            body.get("args", ()),
+            body.get("kwargs", {}),
+            {name: body.get(name) for name in ("callbacks", "errbacks", "chord")} | {"chain": None},
+        )
+    if not isinstance(body, list | tuple) or len(body) != 3:
         raise DecodeError(f"cannot read task body: {_shape(body)} instead of [args, kwargs, embed]")
     args, kwargs, embed = body
-    if type(args) is not list:
+    return _body(args, kwargs, {} if embed is None else embed)
+
+
+def _body(args: Any, kwargs: Any, embed: Any) -> Body:
+    if not isinstance(args, list | tuple):
         raise DecodeError(f"cannot read task body: args is {_shape(args)} instead of a list")
-    if type(kwargs) is not dict:
+    if not isinstance(kwargs, dict):
         raise DecodeError(f"cannot read task body: kwargs is {_shape(kwargs)} instead of a mapping")
-    if embed is None:
-        embed = {}
-    if type(embed) is not dict:
+    if not isinstance(embed, dict):
         raise DecodeError(f"cannot read task body: embed is {_shape(embed)} instead of a mapping")
     return Body(args, kwargs, embed)
 

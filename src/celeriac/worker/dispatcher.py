@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from celeriac import clock, run_log, states
 from celeriac.completion import Completion, Put
@@ -17,6 +18,7 @@ from celeriac.exceptions import (
     ContentDisallowed,
     DecodeError,
     NotRegistered,
+    SecurityError,
     TaskRevokedError,
     WorkerLostError,
 )
@@ -26,14 +28,13 @@ from celeriac.pools.base import NO_LIMITS, Job, Limits
 from celeriac.pools.manifest import Manifest, TaskOptions
 from celeriac.settings import Settings
 from celeriac.wire import task as wire
+from celeriac.wire.protocol1 import upgraded
 from celeriac.worker.documents import Documents
 from celeriac.worker.flights import Flight
 from celeriac.worker.settlement import DEAD, settle
 
 log = logging.getLogger("celeriac.worker")
 
-CONTENT_TYPES = {"json": "application/json"}
-"""Content types by the names that ``accept_content`` may use."""
 LONGEST_PARKING = 60.0
 """Seconds: the pause of a message that nobody knows grows from 1 to this."""
 
@@ -77,7 +78,7 @@ class Dispatcher:
         self._find: Find = find or {task.name: task for task in manifest.tasks}.get
         self._settings = settings
         self._documents = documents
-        self._accepted = {CONTENT_TYPES.get(name, name) for name in settings.accept_content}
+        self._accepted = manifest.content_types
         self._numbers = itertools.count(1)
 
     def admit(self, delivery: Delivery) -> Admission:
@@ -88,6 +89,10 @@ class Dispatcher:
                 raise ContentDisallowed(
                     f"content type {message.content_type!r} is not in accept_content"
                 )
+            if message.body[:1] == b"{" or b'"task"' not in message.headers:
+                # Protocol 1 says in the body what belongs into the headers. From here on it does.
+                message = upgraded(message, self._accepted)
+                delivery = replace(delivery, message=message)
             headers = wire.decode_headers(message.headers)
             task = self._find(headers.task)
             keeps = _keeps_errors(task, headers.ignore_result)
@@ -100,7 +105,7 @@ class Dispatcher:
                 return self._unknown(delivery, keeps)
             if headers.eta is not None and (eta := wire.parse_time(headers.eta)) > clock.wall() + 1:
                 return Deferred(delivery.receipt, eta)
-        except (DecodeError, ContentDisallowed) as error:
+        except (DecodeError, ContentDisallowed, SecurityError) as error:
             return self._undecodable(delivery, error)
         return self._flight(delivery, task, headers)
 

@@ -4,11 +4,12 @@ from typing import Any
 
 from celeriac import clock, states
 from celeriac.completion import Put
-from celeriac.exceptions import DecodeError
+from celeriac.exceptions import ContentDisallowed, DecodeError
 from celeriac.message import Message
 from celeriac.results.base import task_key
 from celeriac.settings import Settings
 from celeriac.wire import result as wire_result
+from celeriac.wire import serializers
 from celeriac.wire import task as wire_task
 
 
@@ -18,6 +19,10 @@ class Documents:
     def __init__(self, settings: Settings, hostname: str) -> None:
         self.ttl = settings.result_expires
         self._extended = settings.result_extended
+        # A serializer that the program registers is not known where no user module is imported.
+        known = serializers.is_known(settings.result_serializer)
+        self._serializer = settings.result_serializer if known else "json"
+        self._compression = settings.result_compression
         self._hostname = hostname
 
     def put(self, message: Message, document: bytes, state: str) -> Put:
@@ -39,10 +44,9 @@ class Documents:
         """
         extended = self._extended and not bare
         headers = _headers(message)
-        args, kwargs = _arguments(message) if extended else (None, None)
+        args, kwargs = _arguments(message, headers) if extended else (None, None)
         document = wire_result.ResultDocument(
             status=state,
-            result=wire_result.exception_document(error),
             traceback=str(error) if state == states.FAILURE else None,
             date_done=clock.iso(clock.wall()) if state in states.READY_STATES else None,
             group_id=headers.group if headers else None,
@@ -55,7 +59,10 @@ class Documents:
             retries=headers.retries if headers else 0,
             queue=queue,
         )
-        return self.put(message, wire_result.encode(document, extended), state)
+        data = wire_result.encode_failure(
+            document, error, extended, self._serializer, self._compression
+        )
+        return self.put(message, data, state)
 
 
 def _headers(message: Message) -> wire_task.Headers | None:
@@ -65,9 +72,17 @@ def _headers(message: Message) -> wire_task.Headers | None:
         return None
 
 
-def _arguments(message: Message) -> tuple[Any, Any]:
+def _arguments(message: Message, headers: wire_task.Headers | None) -> tuple[Any, Any]:
+    """Return the arguments, if they can be read without running code of anybody's."""
+    compression = headers.compression if headers else None
     try:
-        body = wire_task.decode_body(message.body)
-    except DecodeError:
+        body = wire_task.decode_body(
+            message.body,
+            message.content_type,
+            message.content_encoding,
+            compression,
+            serializers.PLAIN,
+        )
+    except (DecodeError, ContentDisallowed):
         return None, None
     return body.args, body.kwargs

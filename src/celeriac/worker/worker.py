@@ -23,6 +23,7 @@ from celeriac.results.base import ResultStore
 from celeriac.results.urls import open_store
 from celeriac.service import Service
 from celeriac.settings import Settings
+from celeriac.wire import serializers
 from celeriac.worker.banner import banner
 from celeriac.worker.dispatcher import Find
 from celeriac.worker.parts import Parts, Post
@@ -65,6 +66,8 @@ class Worker:
         find: Find | None = None,
     ) -> None:
         self.settings = settings = Settings(**manifest.settings)
+        if manifest.signing is not None:
+            serializers.sign_later(manifest.signing)
         self.manifest = manifest
         self.options = options
         self.pool = pool
