@@ -170,7 +170,7 @@ class Inbox:
         """Fail unless such a message waits; return the first one.
 
         What is left out may be anything. ``args`` and ``kwargs`` are compared as they arrive, so
-        that a tuple equals a list. ``eta`` is met within a second, None means now; ``countdown``
+        that a tuple equals a list. ``eta`` is met to the millisecond, None means now; ``countdown``
         gives it in seconds from now. ``count`` is how many there must be; without it, one or more.
         """
         __tracebackhide__ = True

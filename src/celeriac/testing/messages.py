@@ -18,8 +18,8 @@ from celeriac.wire import json
 from celeriac.wire import task as wire
 from celeriac.wire.repr import saferepr
 
-CLOSE = 1.0
-"""Seconds by which an expected moment may be missed."""
+CLOSE = 0.001
+"""Seconds by which an expected moment may be missed: the clock stands still, and floats are rounded."""
 MOST_SHOWN = 10
 
 
