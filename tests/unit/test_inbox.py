@@ -1,6 +1,7 @@
 """The inbox: tasks on their real road, when the test says so and at the time that it says."""
 
 import traceback
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from celeriac.exceptions import (
     OperationalError,
     Reject,
     Retry,
+    SettingNotReadWarning,
     TaskRevokedError,
 )
 from celeriac.message import Publish
@@ -535,7 +537,8 @@ class TestBorrowing:
 
     def test_an_app_that_calls_eagerly_has_no_inbox(self) -> None:
         app = Celery("own", broker="memory://")
-        with pytest.warns(match="task_always_eager"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SettingNotReadWarning)
             app.conf.task_always_eager = True
         with pytest.raises(ImproperlyConfigured, match="task_always_eager is on"), Inbox(app):
             pass

@@ -133,12 +133,12 @@ def keeping_current() -> Iterator[None]:
     if current is None:
         yield
         return
-    here, latest, default = current._here.app, current._latest, current._default
+    here, process = current._here, current._process
+    before = here.app, process.default, process.latest
     try:
         yield
     finally:
-        current._here.app, current._latest = here, latest
-        current.set_default_app(default)
+        here.app, process.default, process.latest = before
 
 
 @contextmanager
