@@ -102,7 +102,8 @@ class TestRunning:
         assert [ran.result for ran in runs] == ["7: 2.5", "mid", "paid 7"]
         assert shop.notes == ["mid", "paid 7"]
         assert (first.get(), second.get()) == ("7: 2.5", "mid")
-        assert inbox.enqueued() == inbox.run_pending() == []
+        assert inbox.enqueued() == []
+        assert inbox.run_pending() == []
 
     def test_arguments_cross_the_wire(self, inbox: Inbox, shop: Shop) -> None:
         order = UUID(int=5)
@@ -177,7 +178,7 @@ class TestRunning:
         assert (result.get(), result.name) == (2, None)
 
     def test_early_acks_and_started_are_on_the_road(self, inbox: Inbox, shop: Shop) -> None:
-        seen = []
+        seen: list[Any] = []
 
         @shop.app.task(bind=True, acks_late=False, track_started=True)
         def tracked(self: Task) -> None:

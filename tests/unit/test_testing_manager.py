@@ -35,7 +35,7 @@ def manager(app: Celery) -> Manager:
 
 
 def printed(file: Any) -> str:
-    return file.getvalue()  # type: ignore[no-any-return]
+    return file.getvalue()
 
 
 def failing(times: int) -> Any:

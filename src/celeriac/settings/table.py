@@ -102,7 +102,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     task_acks_on_failure_or_timeout: Annotated[bool, Setting("CELERY_+", read=True)] = True
     task_acks_on_timeout: Annotated[bool | None, Setting("CELERY_+", read=True)] = None
     task_allow_error_cb_on_chord_header: Annotated[bool, Setting("CELERY_+")] = False
-    task_always_eager: Annotated[bool, Setting("CELERY_+")] = False
+    task_always_eager: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_annotations: Annotated[Any, Setting("CELERY_+")] = None
     task_compression: Annotated[str | None, Setting("CELERY_MESSAGE_COMPRESSION")] = None
     task_create_missing_queue_exchange_type: Annotated[str | None, Setting("CELERY_+")] = None

@@ -18,11 +18,15 @@ from celeriac.wire import task as wire
 class SignatureLike(Protocol):
     """What is read of a signature."""
 
-    task: str
-    id: Any
+    task: Any
     args: Any
     kwargs: Any
     options: Any
+
+    @property
+    def id(self) -> Any:
+        """The id of its task, once it has one."""
+        ...
 
     def freeze(self) -> Any:
         """Give it an id."""
