@@ -37,6 +37,14 @@ def threads() -> set[str]:
     return {thread.name for thread in threading.enumerate()} - {"MainThread"}
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Wait, at the end, for the threads of workers that had no time to stop in their test."""
+    before = threads()
+    yield
+    eventually(lambda: threads() <= before)
+
+
 class Latch:
     """Holds a task until the test lets it go, and tells the test that it runs."""
 
@@ -50,7 +58,7 @@ class Latch:
 
 
 @pytest.fixture
-def latch() -> Iterator[Latch]:
+def latch(nothing_is_left: None) -> Iterator[Latch]:
     latch = Latch()
     yield latch
     latch.over.set()
