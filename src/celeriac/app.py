@@ -1,16 +1,18 @@
 """The app: settings, tasks and the client, put together; the only place that opens URLs.
 
-Every process of a program has broker and store objects of its own behind one app, opened on first
-use. What lives above this floor is named in ``UPWARD`` and loaded when somebody asks for it.
+Settings are ``app.conf``, tasks are made and kept by a ``Registrar``, broker and store are opened by
+``Connections`` on first use, in each process anew. What lives above this floor, or costs too much to
+import, is named in ``UPWARD`` and loaded when somebody asks for it.
 """
 
 import os
 import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import ModuleType
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Literal,
@@ -22,70 +24,64 @@ from typing import (
     overload,
 )
 
-from celeriac import imports
+from celeriac import clock, current, imports, signals
 from celeriac.brokers.base import Broker
-from celeriac.brokers.urls import broker_url, open_broker
-from celeriac.client import Arguments, CallOptions, Client, Moment, Options, changed
-from celeriac.exceptions import (
-    AppNotFound,
-    DuplicateTaskNameWarning,
-    ImproperlyConfigured,
-    NotRegistered,
-)
+from celeriac.call_options import Arguments, CallOptions, Options, arguments, changed
+from celeriac.canvas.signatures import Signature
+from celeriac.client import Client, zone
+from celeriac.configured import Configured
+from celeriac.connections import Connections
+from celeriac.exceptions import AlwaysEagerIgnored
+from celeriac.loaders import Loader, loader_class, wants_runs
+from celeriac.registry import Registrar, TaskRegistry
 from celeriac.result import AsyncResult as Result
 from celeriac.results.base import ResultStore
-from celeriac.results.urls import open_store, store_url
-from celeriac.settings import Configuration, Settings
-from celeriac.task import TASK_OPTIONS, Publisher, make_task, send
+from celeriac.signals import Signal
+from celeriac.task import Publisher, send
 from celeriac.task import Task as BaseTask
+from celeriac.task_factory import TaskOptions
+
+if TYPE_CHECKING:
+    from celeriac.discovery import Packages
 
 P = ParamSpec("P")
 R = TypeVar("R")
 AnyTask = TypeVar("AnyTask", bound=BaseTask[Any, Any])
-Part = TypeVar("Part")
 
 UPWARD = {
     "Awaiter": "celeriac.awaiting:Awaiter",
+    "Eager": "celeriac.eager:Eager",
+    "program": "celeriac.__main__:main",
 }
 """What the app loads by name when it is used, because it stands above or costs too much to import.
 """
 
 
-class TaskOptions(TypedDict, total=False):
-    """The options of ``app.task``, by name (TASK-04 to TASK-32)."""
+class AppOptions(TypedDict, total=False):
+    """What an app can be made of beside settings (APP-01)."""
 
-    name: str
-    base: type[BaseTask[Any, Any]]
-    max_retries: int | None
-    default_retry_delay: float
-    autoretry_for: Sequence[type[BaseException]]
-    dont_autoretry_for: Sequence[type[BaseException]]
-    retry_kwargs: Mapping[str, Any]
-    retry_backoff: bool | float
-    retry_backoff_max: float
-    retry_jitter: bool
-    throws: tuple[type[BaseException], ...]
-    time_limit: float | None
-    soft_time_limit: float | None
-    ignore_result: bool | None
-    store_errors_even_if_ignored: bool | None
-    acks_late: bool | None
-    acks_on_failure: bool | None
-    acks_on_timeout: bool | None
-    acks_on_failure_or_timeout: bool | None
-    reject_on_worker_lost: bool | None
-    track_started: bool | None
-    priority: int | None
-    expires: float | Moment | None
-    queue: str | None
+    loader: str | type[Loader] | None
+    set_as_current: bool
+    tasks: Mapping[str, BaseTask[Any, Any]] | None
+    changes: Mapping[str, Any] | None
+    fixups: Iterable[str | Callable[[Any], Any]] | None
+    task_cls: str | type[BaseTask[Any, Any]] | None
+    autofinalize: bool
+    strict_typing: bool
+    config_source_silent: bool
 
 
-class Celery:
+class Celery(Configured):
     """An app: a set of tasks, and where their messages and results go (APP-01).
 
     ``main`` names it, and stands for ``__main__`` in task names. ``broker`` and ``backend`` are
-    URLs; without them an embedded file serves as both. Further keywords are settings. Thread-safe.
+    URLs; without them an embedded file serves as both. Keywords that are no ``AppOptions`` are
+    settings. Making an app makes it the current one, unless ``set_as_current`` is off. Thread-safe.
     """
+
+    task_cls: str | type[BaseTask[Any, Any]] = BaseTask
+    """The base class of tasks: a class or its dotted name, which is imported with the first task."""
+    loader_cls: str | type[Loader] | None = None
 
     def __init__(
         self,
@@ -96,47 +92,45 @@ class Celery:
         include: Sequence[str] = (),
         config_source: object = None,
         namespace: str | None = None,
-        **settings: Any,
+        **options: Any,
     ) -> None:
+        chosen = AppOptions(**{k: options.pop(k) for k in _APP_OPTIONS if k in options})  # type: ignore[typeddict-item]
         self.main = main or "__main__"
-        self.conf = Configuration()
-        self.tasks = TaskRegistry()
         self.module, self.folder = _caller()
         """The folder of the module that made the app: it tells embedded files of equal names apart.
         """
-        self._opening = threading.RLock()
-        self._open: dict[str, Any] = {}
+        super().__init__(namespace, chosen.get("config_source_silent", False))
+        self.strict_typing = chosen.get("strict_typing", True)
+        self.task_cls = chosen.get("task_cls") or self.task_cls
+        self.on_after_finalize = Signal("app.on_after_finalize")
+        self.on_after_fork = Signal("app.on_after_fork")
+        self.user_options: defaultdict[str, set[Any]] = defaultdict(set)
+        """Options of a program's own for the command line, by command (APP-31)."""
+        self.steps: defaultdict[str, set[Any]] = defaultdict(set)
+        self.connections = Connections(self)
+        registry = TaskRegistry(chosen.get("tasks") or {})
+        autofinalize = chosen.get("autofinalize", True)
+        self._registrar = Registrar(self, autofinalize=autofinalize, registry=registry)
+        given = chosen.get("loader") or self.loader_cls or os.environ.get("CELERY_LOADER")
+        self.loader = loader_class(given)(self)
+        self.loader_hooks = wants_runs(self.loader)
+        settings = {
+            "broker_url": broker,
+            "result_backend": backend,
+            "include": tuple(include) or None,
+        }
+        settings = {k: v for k, v in settings.items() if v is not None}
+        self.conf.update({**settings, **options, **(chosen.get("changes") or {})})
         if config_source is not None:
-            self.config_from_object(config_source, namespace=namespace)
-        given = {"broker_url": broker, "result_backend": backend, "include": tuple(include) or None}
-        self.conf.update({k: v for k, v in given.items() if v is not None} | settings)
+            self.config_from_object(config_source, silent=self._silent, namespace=namespace)
+        self.fixups = [_fixup(one)(self) for one in chosen.get("fixups") or ()]
+        if chosen.get("set_as_current", True):
+            self.set_current()
+        _apps.add(self)
+        self.on_init()
 
-    # -- settings
-
-    @property
-    def settings(self) -> Settings:
-        """The frozen settings as they are now."""
-        return self.conf.snapshot
-
-    def config_from_object(
-        self, source: object, *, silent: bool = False, namespace: str | None = None
-    ) -> None:
-        """Read settings from an object, or from the module or ``module:attribute`` named (APP-05).
-
-        ``silent`` ignores a module that is not there. ``namespace`` takes only names that begin
-        with it, in upper case (APP-08).
-        """
-        name = source if isinstance(source, str) else None
-        if name is not None:
-            source = _settings_source(name)
-            if source is None and silent:
-                return
-            if source is None:
-                raise ImproperlyConfigured(
-                    f"there is no {name!r} to read settings from; write module or module:attribute, "
-                    "as it is imported"
-                )
-        self.conf.load(source, namespace=namespace, source_name=name)
+    def on_init(self) -> None:
+        """Called at the end of the constructor, for subclasses."""
 
     # -- tasks
 
@@ -156,57 +150,61 @@ class Celery:
     def task(self, *args: Any, **options: Any) -> Any:
         """Make a task of a function; a decorator with or without options (TASK-01).
 
-        ``bind`` passes the task as the first argument (TASK-02). The options are those of
-        ``TaskOptions``; TypeError names the nearest one for others.
+        ``bind`` passes the task as the first argument (TASK-02). ``shared`` makes one for every
+        other app too, ``lazy`` puts the work off until the task is used, ``filter`` is called with
+        the task and returns what to use. The rest are ``TaskOptions`` and attributes of one's own;
+        TypeError names the option that a misspelt one was meant to be.
         """
         if args:
-            return self._make(args[0], {})
-        return lambda fun: self._make(fun, options)
+            if len(args) != 1 or not callable(args[0]):
+                raise TypeError(f"app.task takes a function; options are keywords: {args[0]!r}")
+            return self._registrar.decorate(args[0], options)
+        return lambda fun: self._registrar.decorate(fun, options)
 
-    def _make(self, fun: Callable[..., Any], options: dict[str, Any]) -> BaseTask[Any, Any]:
-        options = dict(options)
-        name = options.pop("name", None) or self.gen_task_name(fun.__name__, fun.__module__)
-        base = options.pop("base", None) or self.Task
-        bind = bool(options.pop("bind", False))
-        _check_options(name, options, base)
-        _check_function(name, fun)
-        if known := self._same_name(name, fun):
-            return known
-        return self.register_task(make_task(fun, base, name=name, bind=bind, **options))
-
-    def _same_name(self, name: str, fun: Callable[..., Any]) -> BaseTask[Any, Any] | None:
-        """Return the task that has this name already, with a warning if it is another one."""
-        known = self.tasks.get(name)
-        if known is not None:
-            earlier = getattr(known, "__wrapped__", None)
-            if getattr(earlier, "__code__", None) is not getattr(fun, "__code__", object()):
-                warnings.warn(
-                    f"task name {name!r} is taken by {earlier or known!r}; {fun!r} is not registered. "
-                    "Give it a name of its own: @app.task(name=...)",
-                    DuplicateTaskNameWarning,
-                    stacklevel=4,
-                )
-        return known
-
-    def register_task(self, task: AnyTask | type[AnyTask]) -> AnyTask:
+    def register_task(self, task: AnyTask | type[AnyTask], **options: Any) -> AnyTask:
         """Register a class-based task, class or instance (APP-17). It replaces one of its name."""
-        instance = task() if isinstance(task, type) else task
-        if not instance.name:
-            kind = type(instance)
-            instance.name = self.gen_task_name(kind.__name__, kind.__module__)
-        instance.app = self
-        self.tasks[instance.name] = instance
-        return instance
+        instance = self._registrar.register(task)
+        for name, value in options.items():
+            setattr(instance, name, value)
+        return instance  # type: ignore[return-value]
+
+    @property
+    def tasks(self) -> TaskRegistry:
+        """The tasks, by name. Asking for them finalizes the app (APP-03)."""
+        if not self._registrar.finalized:
+            self._registrar.finalize(auto=True)
+        return self._registrar.registry
+
+    @property
+    def finalized(self) -> bool:
+        """Whether all pending tasks are made."""
+        return self._registrar.finalized
+
+    def finalize(self, auto: bool = False) -> None:
+        """Make all pending tasks and those that are shared; then ``on_after_finalize`` (APP-03)."""
+        self._registrar.finalize(auto=auto)
 
     @property
     def Task(self) -> type[BaseTask[Any, Any]]:
-        """The base class of this app's tasks (TASK-05)."""
+        """The base class of this app's tasks (TASK-05). May be assigned."""
         base: type[BaseTask[Any, Any]] | None = self.__dict__.get("_task_base")
         if base is None:
-            base = self._task_base = type(
-                "Task", (BaseTask,), {"app": self, "__module__": __name__}
+            given = self.task_cls
+            kind: type[BaseTask[Any, Any]] = (
+                imports.load(given) if isinstance(given, str) else given
             )
+            base = type("Task", (kind,), {"app": self, "__module__": __name__})
+            self._task_base = base
         return base
+
+    @Task.setter
+    def Task(self, base: type[BaseTask[Any, Any]]) -> None:
+        self._task_base = base
+
+    @property
+    def likely_base(self) -> type[BaseTask[Any, Any]]:
+        """The base class of tasks, as far as it can be told without importing anything."""
+        return BaseTask if isinstance(self.task_cls, str) else self.task_cls
 
     def gen_task_name(self, name: str, module: str) -> str:
         """Return the name for a task that has none: ``module.function`` (APP-15)."""
@@ -214,7 +212,38 @@ class Celery:
 
     def find_task(self, name: str) -> BaseTask[Any, Any]:
         """Return the task of this name. Raises NotRegistered."""
-        return self.tasks[name]
+        registrar = self._registrar
+        return (registrar.registry if registrar.finalized else self.tasks)[name]
+
+    def known_task(self, name: str) -> BaseTask[Any, Any] | None:
+        """Return the task of this name, None if there is none here."""
+        return self.tasks.get(name)
+
+    def autodiscover_tasks(
+        self,
+        packages: "Packages | None" = None,
+        related_name: str | None = "tasks",
+        force: bool = False,
+    ) -> None:
+        """Import ``package.tasks`` of each package when a worker starts, or now (APP-18).
+
+        ``packages`` is a list, or a function that returns one, called when it is needed; without
+        it the fixups are asked. ``related_name`` of None imports the packages alone. In a program
+        that only sends, tasks are found when they are asked for with ``force``.
+        """
+
+        def discover(**_: Any) -> None:
+            asked = packages if packages is not None else self._packages_of_fixups()
+            self.loader.autodiscover_tasks(asked, related_name)
+
+        if force:
+            discover()
+        else:
+            signals.import_modules.connect(discover, weak=False, sender=self)
+
+    def _packages_of_fixups(self) -> list[str]:
+        asks = (getattr(fixup, "autodiscover_tasks", None) for fixup in self.fixups)
+        return [package for ask in asks if ask is not None for package in ask()]
 
     # -- calling by name
 
@@ -227,121 +256,155 @@ class Celery:
     ) -> Result[Any]:
         """Send a task by name, without its code (APP-20). Raises as ``Task.apply_async`` does.
 
-        The options of the task count if it is known here; else the worker's do (QUIRK-35).
+        The options of the task count if it is known here; else the worker's do (QUIRK-35). It is
+        sent even if tasks are called eagerly.
         """
-        task = self.tasks.get(name)
+        if self.settings.task_always_eager:
+            imports.warn("task_always_eager has no effect on send_task", AlwaysEagerIgnored)
+        task = self._registrar.known(name)
         own = Options() if task is None else task.options
-        return send(self, name, args, kwargs, changed(own, options))
+        return send(self, name, *arguments(args, kwargs), changed(own, options))
 
-    def AsyncResult(self, id: str) -> Result[Any]:
+    def AsyncResult(self, id: str, **options: Any) -> Result[Any]:
         """Return the result of the task with this id (APP-21)."""
-        return Result(id, self)
+        return Result(id, self, **options)
+
+    def signature(self, *args: Any, **options: Any) -> Signature:
+        """Return the signature of a task, bound to this app (APP-22)."""
+        return Signature(*args, **{**options, "app": self})
 
     # -- what is opened on first use
 
     @property
     def broker(self) -> Broker:
         """The broker."""
-        return self._opened(
-            "broker", lambda: open_broker(self.broker_url, self.settings.broker_timeout)
-        )
+        return self.connections.broker
 
     @property
     def store(self) -> ResultStore | None:
         """The result store; None if results are disabled."""
-        return self._opened(
-            "store", lambda: open_store(self.store_url, self.settings.broker_timeout)
-        )
+        return self.connections.store
 
     @property
     def client(self) -> Client:
         """The road out, under the settings as they are now."""
-        client: Client | None = self._open.get("client")
-        if client is None or client.settings is not self.conf.snapshot:
-            return self._new_client()
-        return client
-
-    def _new_client(self) -> Client:
-        with self._opening:
-            earlier: Client | None = self._open.get("client")
-            warned = earlier is not None and earlier.warned
-            client = Client(self.settings, self.broker, self.spec, warned=warned)
-            self._open["client"] = client
-            return client
+        return self.connections.client
 
     @property
     def awaiter(self) -> Publisher:
         """Who publishes and waits for coroutines."""
         make: Callable[[Celery], Publisher] = imports.load(UPWARD["Awaiter"])
-        return self._opened("awaiter", lambda: make(self))
+        return self.connections.opened("awaiter", lambda: make(self))
+
+    @property
+    def eager(self) -> Any:
+        """Who runs tasks here and now (CALL-16)."""
+        make: Callable[[Celery], Any] = imports.load(UPWARD["Eager"])
+        return self.connections.opened("eager", lambda: make(self))
 
     @property
     def spec(self) -> str:
         """What to write behind ``-A`` to find this app, as far as it can be told."""
-        known = (name for name in (self.module, self.main) if name != "__main__")
+        known = (name for name in (self.module, _main_module(), self.main) if name != "__main__")
         return next(known, "your_module")
-
-    def close(self) -> None:
-        """Let go of connections. They are opened again when needed (APP-28)."""
-        with self._opening:
-            opened, self._open = self._open, {}
-        for part in ("awaiter", "client", "broker", "store"):
-            if (close := getattr(opened.get(part), "close", None)) is not None:
-                close()
-
-    def _opened(self, part: str, make: Callable[[], Part]) -> Part:
-        try:
-            opened: Part = self._open[part]
-        except KeyError:
-            with self._opening:
-                if part not in self._open:
-                    self._open[part] = make()
-                opened = self._open[part]
-        return opened
 
     @property
     def broker_url(self) -> str:
         """The URL of the broker, with its password: as configured, or the embedded file's."""
-        return broker_url(self.settings.broker_url, (self.main, self.folder))
+        return self.connections.broker_url
 
     @property
     def store_url(self) -> str:
         """The URL of the result store, with its password."""
-        return store_url(self.settings.result_backend, self.broker_url)
+        return self.connections.store_url
+
+    def close(self) -> None:
+        """Let go of connections, and be no current app any more (APP-28).
+
+        Connections are opened again when needed.
+        """
+        self.connections.close()
+        current.let_go(self)
+
+    def __enter__(self) -> "Celery":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- the current app, and time
+
+    def set_current(self) -> None:
+        """Make this the current app of the thread (APP-02)."""
+        current.set_current_app(self)
+
+    def set_default(self) -> None:
+        """Make this the app of all threads that have none of their own."""
+        current.set_default_app(self)
+
+    @property
+    def current_task(self) -> Any:
+        """The task that runs here; None outside of tasks."""
+        return current.running_task()
+
+    @property
+    def current_worker_task(self) -> Any:
+        """The task that a worker runs here, not one that it calls; None outside of workers."""
+        return current.worker_task()
+
+    @property
+    def timezone(self) -> tzinfo:
+        """The zone of the app: ``timezone``, else UTC, else the local one (APP-30)."""
+        return zone(self.settings)
+
+    def now(self) -> datetime:
+        """Return the time now, in the zone of the app (APP-30)."""
+        return datetime.fromtimestamp(clock.wall(), self.timezone)
+
+    def uses_utc_timezone(self) -> bool:
+        """Whether the zone of the app is UTC."""
+        return self.timezone is UTC
+
+    # -- the command line
+
+    def start(self, argv: Sequence[str] | None = None) -> NoReturn:
+        """Run the program ``celeriac`` for this app, with these words or those of the process."""
+        words = list(sys.argv[1:] if argv is None else argv)
+        program: Callable[..., NoReturn] = imports.load(UPWARD["program"])
+        program(words if {"-A", "--app"} & set(words) else ["-A", self.spec, *words])
+
+    def worker_main(self, argv: Sequence[str] | None = None) -> NoReturn:
+        """Run a worker of this app (APP-32). Raises ValueError if the words ask for something else."""
+        words = list(sys.argv[1:] if argv is None else argv)
+        if "worker" not in words:
+            raise ValueError(
+                f"worker_main() runs the command worker, which {words!r} does not name; write "
+                "app.worker_main(['worker', ...]), or app.start() for other commands"
+            )
+        self.start(words)
+
+    def __reduce__(self) -> Any:
+        return _unpickled, (type(self), self.__reduce_keys__())
+
+    def __reduce_keys__(self) -> dict[str, Any]:
+        """Return the keywords that make an equal app in another process (APP-27)."""
+        return {
+            "main": self.main,
+            "changes": self.conf.assigned,
+            "loader": type(self.loader),
+            "config_source": self._source,
+            "config_source_silent": self._silent,
+            "namespace": self.namespace,
+            "strict_typing": self.strict_typing,
+        }
 
     def __repr__(self) -> str:
-        return f"<Celery {self.main}>"
+        return f"<{type(self).__name__} {self.main}>"
 
 
-class TaskRegistry(dict[str, BaseTask[Any, Any]]):
-    """The tasks of an app, by name (TASK-43)."""
+_APP_OPTIONS = tuple(AppOptions.__annotations__)
 
-    def __missing__(self, name: str) -> NoReturn:
-        known = ", ".join(sorted(self)) or "none"
-        raise NotRegistered(f"no task {name!r} is registered here; known tasks: {known}")
-
-
-def _settings_source(name: str) -> Any:
-    """Return the module, or the attribute of one, that a name leads to; None if it leads nowhere.
-
-    What is missing *inside* a module that is there is a mistake of another kind, and is raised.
-    """
-    module, _, attribute = name.partition(":")
-    while True:
-        try:
-            found: Any = imports.module(module)
-        except ModuleNotFoundError as error:
-            if not imports.missing_is(error, module):
-                raise
-        else:
-            for step in attribute.split(".") if attribute else ():
-                found = getattr(found, step, None)
-            return found
-        # Without a colon the last words may be attributes: a class of settings in a module.
-        module, dot, last = module.rpartition(".")
-        if not dot or ":" in name:
-            return None
-        attribute = f"{last}.{attribute}" if attribute else last
+_apps: "weakref.WeakSet[Celery]" = weakref.WeakSet()
 
 
 def _caller() -> tuple[str, str]:
@@ -354,101 +417,38 @@ def _caller() -> tuple[str, str]:
     return str(frame.f_globals.get("__name__", "__main__")), folder
 
 
-def _check_options(name: str, options: Mapping[str, Any], base: type[BaseTask[Any, Any]]) -> None:
-    """Refuse options that do not exist; the attributes of the base class are options too."""
-    for option in options:
-        if option not in TASK_OPTIONS and not hasattr(base, option):
-            known = TASK_OPTIONS | {"name", "bind", "base"}
-            raise TypeError(
-                f"task {name} has an option {option!r} that does not exist in this version; "
-                f"options are: {', '.join(sorted(known))}"
-            )
+def _main_module() -> str:
+    """Return the name under which the program that runs can be imported; ``__main__`` if none."""
+    program = sys.modules.get("__main__")
+    spec = getattr(program, "__spec__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    file = os.path.basename(getattr(program, "__file__", None) or "")
+    stem = file.removesuffix(".py")
+    return stem if file.endswith(".py") and stem.isidentifier() else "__main__"
 
 
-def _check_function(name: str, fun: Callable[..., Any]) -> None:
-    code = getattr(fun, "__code__", None)
-    if code is not None and code.co_flags & 0x80:  # CO_COROUTINE
-        raise TypeError(
-            f"task {name} is an async function; this version runs tasks in processes, one at a time. "
-            "Write a plain function that calls asyncio.run()"
-        )
+def _fixup(given: Any) -> Callable[[Any], Any]:
+    fixup: Callable[[Any], Any] = imports.load(given) if isinstance(given, str) else given
+    return fixup
 
 
-def find_app(spec: str) -> Celery:
-    """Return the app that ``-A`` names (APP-39).
-
-    ``module:attribute``; or a module (or ``module.attribute``) in which ``app``, then ``celery``,
-    then the submodule ``celery``, then the first app found is taken. Raises AppNotFound with what
-    to write instead; what the user's own modules raise comes through as it is.
-    """
-    if "/" in spec or spec.endswith(".py"):
-        name = spec.rpartition("/")[2].removesuffix(".py")
-        raise AppNotFound(f"-A {spec}: write the name of a module, not of a file: -A {name}")
-    module_name, colon, attribute = spec.partition(":")
-    if colon:
-        return _as_app(_attribute(_import(module_name, spec), attribute, spec), spec)
-    try:
-        found: Any = _import(spec, spec)
-    except AppNotFound:
-        parent, dot, attribute = spec.rpartition(".")
-        if not dot:
-            raise
-        found = _attribute(_import(parent, spec), attribute, spec)
-    return _as_app(found, spec)
+def _unpickled(kind: type[Celery], keywords: dict[str, Any]) -> Celery:
+    # Not the current app: an app that arrives in a message changes nothing around it.
+    return kind(**keywords, set_as_current=False)
 
 
-def _import(name: str, spec: str) -> ModuleType:
-    try:
-        return imports.module(name)
-    except ModuleNotFoundError as error:
-        if not imports.missing_is(error, name):
-            raise
-        raise AppNotFound(
-            f"-A {spec}: there is no module {name!r} here ({os.getcwd()}); write -A module or "
-            "-A module:app, from the folder that holds the module"
-        ) from None
+def _default_app() -> Celery:
+    """Return an app for programs that make none (APP-02)."""
+    loader = os.environ.get("CELERY_LOADER") or "default"
+    return Celery("default", loader=loader, set_as_current=False)
 
 
-def _attribute(module: ModuleType, path: str, spec: str) -> Any:
-    found: Any = module
-    for part in path.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            apps = [n for n, value in vars(module).items() if isinstance(value, Celery)]
-            raise AppNotFound(
-                f"-A {spec}: module {module.__name__} has no {path!r}; "
-                f"its apps are: {', '.join(apps) or 'none'}"
-            ) from None
-    return found
+def _after_fork() -> None:
+    for app in list(_apps):
+        if app.on_after_fork.receivers:
+            app.on_after_fork.send(sender=app)
 
 
-def _as_app(found: Any, spec: str) -> Celery:
-    if isinstance(found, Celery):
-        return found
-    if not isinstance(found, ModuleType):
-        raise AppNotFound(f"-A {spec}: {spec} is a {type(found).__name__}, not a Celery app")
-    app = next(_apps_in(found), None)
-    if app is None:
-        raise AppNotFound(
-            f"-A {spec}: module {found.__name__} holds no Celery app; make one there: "
-            f"app = Celery({found.__name__!r})"
-        )
-    return app
-
-
-def _apps_in(module: ModuleType) -> Iterator[Celery]:
-    """Yield the apps that a module holds, the one that is most likely meant first."""
-    for name in ("app", "celery"):
-        found = getattr(module, name, None)
-        found = getattr(found, "app", None) if isinstance(found, ModuleType) else found
-        if isinstance(found, Celery):
-            yield found
-    if hasattr(module, "__path__"):
-        name = f"{module.__name__}.celery"
-        try:
-            yield from _apps_in(imports.module(name))
-        except ModuleNotFoundError as error:
-            if not imports.missing_is(error, name):
-                raise
-    yield from (value for value in list(vars(module).values()) if isinstance(value, Celery))
+current.make_default_with(_default_app)
+os.register_at_fork(after_in_child=_after_fork)

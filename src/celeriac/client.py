@@ -1,87 +1,31 @@
 """The client: the one road out of a process, from a call to a published message.
 
 It knows tasks only by what is given to it (name, arguments, options), so that everything that sends
-(tasks, retries, ``send_task``, later canvas and beat) sends alike. Thread-safe; usable after a
-fork.
+(tasks, retries, ``send_task``, links) sends alike. Signals around publishing, and trying again, are
+``publication``. Thread-safe; usable after a fork.
 """
 
+import logging
 import os
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
-from time import time_ns
-from typing import Any, TypedDict
+from datetime import UTC, tzinfo
+from typing import Any
 
-import msgspec
-from msgspec import Struct
-
-from celeriac import clock, imports, signals
+from celeriac import clock, imports, publication, signals
 from celeriac.brokers.base import Broker
+from celeriac.call_options import Moment, Options, check_limits, listed, new_id
 from celeriac.context import Context, running
 from celeriac.exceptions import NoWorkerSeenWarning
 from celeriac.message import Message, Publish
 from celeriac.routing import Router
 from celeriac.settings import Settings
-from celeriac.wire import json
 from celeriac.wire import task as wire
 from celeriac.wire.repr import saferepr
 
-Moment = datetime | str
-"""A point in time: a datetime (naive is in the app's zone) or ISO 8601 text."""
+log = logging.getLogger("celeriac.client")
 
 _WORKER_SEEN_WITHIN = 60.0
-
-
-Arguments = list[Any] | tuple[Any, ...]
-"""Positional arguments of a call. No other sequence: text would be taken to pieces."""
-
-
-class RunOptions(TypedDict, total=False):
-    """The options of ``retry``, by name: those of a call, but for its time."""
-
-    task_id: str | None
-    expires: float | Moment | None
-    queue: str | None
-    priority: int | None
-    headers: Mapping[str, Any] | None
-    ignore_result: bool | None
-    time_limit: float | None
-    soft_time_limit: float | None
-    shadow: str | None
-    root_id: str | None
-    parent_id: str | None
-    reply_to: str | None
-
-
-class CallOptions(RunOptions, total=False):
-    """The options of ``apply_async``, by name (CALL-02)."""
-
-    countdown: float | None
-    eta: Moment | None
-
-
-class Options(Struct, frozen=True, kw_only=True):
-    """The options of one call (CALL-02). What is None is decided by the task or the settings."""
-
-    task_id: str | None = None
-    countdown: float | None = None
-    """Seconds from now before which it does not run."""
-    eta: Moment | None = None
-    """The moment before which it does not run."""
-    expires: float | Moment | None = None
-    """Seconds from now, or the moment, after which it is not run any more."""
-    queue: str | None = None
-    priority: int | None = None
-    headers: Mapping[str, Any] | None = None
-    ignore_result: bool | None = None
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
-    shadow: str | None = None
-    retries: int = 0
-    root_id: str | None = None
-    parent_id: str | None = None
-    reply_to: str | None = None
+_NO_OPTIONS = Options()
 
 
 class Client:
@@ -96,11 +40,13 @@ class Client:
         self.warned = warned
         """Whether it has looked for workers, and need not do so again."""
         self._router = Router(settings)
-        self._zone = _zone(settings.timezone)
+        self._zone = zone(settings)
         self._app_name = app_name
         self._host = os.uname().nodename  # What the socket module says, without its 4 ms.
         self._pid = 0
         self._origin = ""
+
+    # -- composing
 
     def compose(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options
@@ -114,63 +60,62 @@ class Client:
         due = self._due(options)
         task_id = options.task_id or new_id()
         request = running()
+        depth = self.settings.task_repr_maxlevels
         call = wire.Call(
             task=name,
             id=task_id,
             origin=self._sender(),
-            argsrepr=saferepr(args),
-            kwargsrepr=saferepr(kwargs),
+            argsrepr=options.argsrepr or saferepr(args, depth=depth),
+            kwargsrepr=options.kwargsrepr or saferepr(kwargs, depth=depth),
             root_id=options.root_id or (request.root_id if request else None),
             parent_id=options.parent_id or (request.id if request else None),
             retries=options.retries,
             eta=None if due is None else clock.iso(due, self._zone),
-            expires=None if options.expires is None else self._expiry(options.expires),
+            expires=None if options.expires is None else self._expiry(options.expires, task_id),
             time_limit=options.time_limit,
             soft_time_limit=options.soft_time_limit,
             ignore_result=options.ignore_result,
+            group=options.group_id,
+            group_index=options.group_index,
             shadow=options.shadow,
+            replaced_task_nesting=options.replaced_task_nesting,
             extra=options.headers or {},
         )
         message = Message(
             id=task_id,
             task=name,
             headers=wire.encode_headers(call),
-            body=wire.encode_body(args, kwargs),
+            body=wire.encode_body(
+                args,
+                kwargs,
+                listed(options.link) if options.link else None,
+                listed(options.link_error) if options.link_error else None,
+                options.chain,
+                options.chord,
+            ),
             priority=priority,
             reply_to=options.reply_to,
         )
         return Publish(queue=queue, message=message, due=due)
 
-    def send(self, publishes: Sequence[Publish]) -> None:
-        """Publish messages, all or none. Raises OperationalError within ``broker_timeout``."""
-        if signals.before_task_publish.receivers:
-            publishes = [_announced(publish) for publish in publishes]
-        if not self.warned:
-            # Before the message is out: where warnings are errors, an error then means "not sent".
-            self.warned = True
-            self._look_for_workers()
-        self.broker.publish(publishes)
-        if signals.after_task_publish.receivers:
-            for publish in publishes:
-                _confirmed(publish)
-
-    def note_child(self, task_id: str) -> None:
-        """Remember a sent task in the run that sent it (CALL-12)."""
-        request = running()
-        if request is not None:
-            request.children.append([[task_id, None], None])
-
     def _due(self, options: Options) -> float | None:
-        _check_limits(options)
+        check_limits(options)
         if options.countdown is not None:
             return clock.wall() + options.countdown
         return None if options.eta is None else self._moment(options.eta)
 
-    def _expiry(self, expires: float | Moment) -> str:
+    def _expiry(self, expires: float | Moment, task_id: str) -> str:
+        now = clock.wall()
         if isinstance(expires, int | float):
-            expires = clock.wall() + expires
+            expires = now + expires
         else:
             expires = self._moment(expires)
+        if expires < now:
+            log.warning(
+                "task %s expired %.1f s before it is sent; it will not be run",
+                task_id,
+                now - expires,
+            )
         return clock.iso(expires, self._zone)
 
     def _moment(self, moment: Moment) -> float:
@@ -184,144 +129,66 @@ class Client:
             self._origin = f"gen{self._pid}@{self._host}"
         return self._origin
 
+    # -- sending
+
+    def send(self, publishes: Sequence[Publish], options: Options = _NO_OPTIONS) -> None:
+        """Publish messages, all or none. Raises OperationalError within ``broker_timeout``.
+
+        The options say whether and how it is tried again (CALL-06); else the settings do.
+        """
+        settings = self.settings
+        given = options.retry_policy or settings.task_publish_retry_policy
+        if signals.before_task_publish.receivers:
+            publishes = [publication.announced(publish, given) for publish in publishes]
+        if not self.warned:
+            # Before the message is out: where warnings are errors, an error then means "not sent".
+            self.warned = True
+            self._look_for_workers()
+        began = clock.monotonic()
+        try:
+            self.broker.publish(publishes)
+        except Exception as error:  # noqa: BLE001 - which errors count, the policy says
+            retry = settings.task_publish_retry if options.retry is None else options.retry
+            how = publication.policy(given) if retry else publication.NO_RETRY
+            publication.try_again(
+                self.broker, publishes, how, began + settings.broker_timeout, error
+            )
+        if signals.after_task_publish.receivers or signals.task_sent.receivers:
+            for publish in publishes:
+                publication.confirmed(publish)
+
+    def note_child(self, task_id: str) -> None:
+        """Remember a sent task in the run that sent it (CALL-12)."""
+        note_child(task_id, running())
+
     def _look_for_workers(self) -> None:
         """Warn once if nobody is there to do the work (embedded files only)."""
         if not self.broker.location.startswith("sqlite:"):
             return
         seen = self.broker.worker_seen()
         if seen is None or clock.wall() - seen > _WORKER_SEEN_WITHIN:
-            warnings.warn(
+            imports.warn(
                 f"the task waits in {self.broker.location.removeprefix('sqlite:')}, where no worker has "
                 f"been seen within a minute; start one with: celeriac -A {self._app_name} worker",
                 NoWorkerSeenWarning,
-                stacklevel=_level_of_caller(),
             )
 
 
-def _level_of_caller() -> int:
-    """Return the ``stacklevel`` with which a warning points at the first line outside of here."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("celeriac."):
-        level, frame = level + 1, frame.f_back
-    return level
+def note_child(task_id: str, request: Context | None) -> None:
+    """Remember a sent task in a run, unless the task that runs leaves no trail (TASK-19)."""
+    if request is not None and (request.instance is None or request.instance.trail):
+        request.children.append([[task_id, None], None])
 
 
-def new_id() -> str:
-    """Return a fresh task id: a UUID of version 7 (RFC 9562) as text.
+def zone(settings: Settings) -> tzinfo:
+    """Return the zone of naive times (APP-30). Raises ValueError if nobody knows it.
 
-    Its first digits are the time, so that ids made one after the other stand together in the index of
-    every store; a random id would touch another page for each result.
+    It is ``timezone``; without one UTC, or the zone of the machine if ``enable_utc`` is off.
     """
-    millis = f"{time_ns() // 1_000_000:012x}"
-    digits = os.urandom(10).hex()
-    variant = "89ab"[int(digits[3], 16) & 3]
-    return f"{millis[:8]}-{millis[8:]}-7{digits[:3]}-{variant}{digits[4:7]}-{digits[7:19]}"
-
-
-def changed(options: Options, by: CallOptions) -> Options:
-    """Return the options, changed by those of one call. Raises TypeError for unknown ones."""
-    given = {name: value for name, value in by.items() if value is not None}
-    for name in given:
-        if name not in Options.__struct_fields__:
-            raise TypeError(
-                f"a call has no option {name!r} in this version; "
-                f"options are: {', '.join(sorted(Options.__struct_fields__))}"
-            )
-    return msgspec.structs.replace(options, **given) if given else options
-
-
-def arguments(
-    args: Arguments | None, kwargs: Mapping[str, Any] | None
-) -> tuple[Arguments, Mapping[str, Any]]:
-    """Return the arguments of a call as they are sent. Raises TypeError if they are none."""
-    if args is not None and not isinstance(args, list | tuple):
-        raise TypeError(
-            f"positional arguments are a list or a tuple, not {type(args).__name__}; write (value,) "
-            "for a single one"
-        )
-    if kwargs is not None and not isinstance(kwargs, Mapping):
-        raise TypeError(f"keyword arguments are a mapping, not {type(kwargs).__name__}")
-    return () if args is None else args, dict(kwargs or {})
-
-
-def retry_options(request: Context, options: dict[str, Any]) -> Options:
-    """Return the options for the next run of this request, changed by ``options`` (TASK-27).
-
-    Same id, queue, priority, limits and headers; its parent is the run itself (QUIRK-06).
-    """
-    kept = Options(
-        task_id=request.id,
-        queue=request.delivery_info.get("routing_key"),
-        priority=request.delivery_info.get("priority"),
-        headers=request.headers,
-        ignore_result=request.ignore_result,
-        time_limit=request.time_limit,
-        soft_time_limit=request.soft_time_limit,
-        shadow=request.shadow,
-        expires=request.expires,
-        retries=request.retries + 1,
-        root_id=request.root_id,
-        parent_id=request.id,
-        reply_to=request.reply_to,
-    )
-    return msgspec.structs.replace(kept, **options)
-
-
-def _check_limits(options: Options) -> None:
-    soft, hard = options.soft_time_limit, options.time_limit
-    if soft is not None and hard is not None and soft > hard:
-        raise ValueError(
-            f"soft_time_limit {soft:g} s is longer than time_limit {hard:g} s; the soft limit must "
-            "come first"
-        )
-    if options.countdown is not None and options.eta is not None:
-        raise ValueError("countdown and eta both say when to run; give one of them")
-
-
-def _announced(publish: Publish) -> Publish:
-    """Let receivers of before_task_publish see and change headers and properties (CALL-18)."""
-    message = publish.message
-    headers = json.decode(message.headers)
-    properties = {
-        "correlation_id": message.id,
-        "content_type": message.content_type,
-        "content_encoding": message.content_encoding,
-        "priority": message.priority,
-        "reply_to": message.reply_to,
-        "delivery_mode": 2,
-    }
-    signals.before_task_publish.send(
-        message.task,
-        body=message.body,
-        exchange="",
-        routing_key=publish.queue,
-        headers=headers,
-        properties=properties,
-        declare=[],
-        retry_policy={},
-    )
-    changed = msgspec.structs.replace(
-        message,
-        headers=json.encode(headers, "headers"),
-        priority=properties["priority"] or 0,
-        reply_to=properties["reply_to"],
-    )
-    return msgspec.structs.replace(publish, message=changed)
-
-
-def _confirmed(publish: Publish) -> None:
-    signals.after_task_publish.send(
-        publish.message.task,
-        body=publish.message.body,
-        headers=json.decode(publish.message.headers),
-        exchange="",
-        routing_key=publish.queue,
-    )
-
-
-def _zone(name: str | None) -> tzinfo:
-    """Return the zone of naive times. Raises ValueError if nobody knows it."""
+    name = settings.timezone
+    if name is None and not settings.enable_utc:
+        name = "local"
     if name is None or name.upper() == "UTC":
         return UTC
-    zone: tzinfo = imports.load("celeriac.zones:zone")(name)
-    return zone
+    found: tzinfo = imports.load("celeriac.zones:zone")(name)
+    return found

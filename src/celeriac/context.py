@@ -57,9 +57,16 @@ class Context:
     is_eager: bool = False
     called_directly: bool = True
 
+    instance: Any = None
+    """The task itself."""
+
     caller: "Context | None" = None
     """The request of whoever called this task directly, if that was another task."""
 
+    again: Any = None
+    """In eager runs: what makes the next run of a retry."""
+    in_place: bool = False
+    """The run is eager, and stands in for one that would have been sent."""
     port: StatePort | None = None
     """Where this run's documents go; None outside of workers."""
     through_call: bool = False

@@ -26,7 +26,7 @@ already catch are kept, and so is the shape of the tree around them::
        |- Retry   |- Ignore   `- Reject
 
     CeleriacWarning (a UserWarning): SettingNotReadWarning, DuplicateTaskNameWarning,
-                                     NoWorkerSeenWarning
+                                     NoWorkerSeenWarning, AlwaysEagerIgnored
 """
 
 import builtins
@@ -34,6 +34,7 @@ from typing import Any
 
 __all__ = [
     "AlreadyRegistered",
+    "AlwaysEagerIgnored",
     "AppNotFound",
     "CeleriacError",
     "CeleriacWarning",
@@ -233,3 +234,7 @@ class DuplicateTaskNameWarning(CeleriacWarning):
 
 class NoWorkerSeenWarning(CeleriacWarning):
     """A task was sent to an embedded file in which no worker has been seen within a minute."""
+
+
+class AlwaysEagerIgnored(CeleriacWarning):
+    """``task_always_eager`` is set, but ``send_task`` sends all the same (APP-20)."""

@@ -13,24 +13,27 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol
 
-from celeriac import clock, signals, states
+from celeriac import clock, run_log, signals, states
+from celeriac.canvas.follow_up import callbacks, errbacks
+from celeriac.client import Client
 from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import (
     DecodeError,
-    EncodeError,
     Ignore,
     NotRegistered,
     Reject,
     Retry,
     TaskPredicate,
 )
+from celeriac.loaders import Loader
 from celeriac.message import Message
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Job
 from celeriac.results.base import task_key
 from celeriac.settings import Settings
 from celeriac.task import Task
+from celeriac.told import told_request
 from celeriac.wire import json
 from celeriac.wire import result as wire_result
 from celeriac.wire import task as wire_task
@@ -49,8 +52,27 @@ class Host(Protocol):
         """The settings now."""
         ...
 
+    @property
+    def loader(self) -> Loader:
+        """The loader, for its hooks."""
+        ...
+
+    @property
+    def loader_hooks(self) -> bool:
+        """Whether the loader wants to know of runs."""
+        ...
+
+    @property
+    def client(self) -> Client:
+        """The road out, for what follows from a run."""
+        ...
+
     def find_task(self, name: str) -> AnyTask:
         """Return the task of this name. Raises NotRegistered."""
+        ...
+
+    def known_task(self, name: str) -> AnyTask | None:
+        """Return the task of this name, None if there is none here."""
         ...
 
 
@@ -80,6 +102,11 @@ class ExceptionInfo:
         self.tb = tb
         self.traceback = text or "".join(traceback.format_exception(self.type, exception, tb))
 
+    @property
+    def exc_info(self) -> run_log.ExcInfo:
+        """The three of ``sys.exc_info()``."""
+        return self.type, self.exception, self.tb
+
     def __str__(self) -> str:
         return self.traceback
 
@@ -87,7 +114,7 @@ class ExceptionInfo:
 class Run:
     """One run on its way through the steps."""
 
-    __slots__ = ("error", "host", "job", "port", "request", "runtime", "task", "token", "value")
+    __slots__ = ("error", "host", "job", "keeps", "port", "request", "runtime", "task", "value")
 
     def __init__(self, host: Host, job: Job, port: Port, task: AnyTask, request: Context) -> None:
         self.host = host
@@ -95,6 +122,8 @@ class Run:
         self.port = port
         self.task = task
         self.request = request
+        self.keeps = not request.ignore_result
+        """Whether documents are stored, unless it is that of a failure (TASK-11)."""
         self.runtime: float | None = None
         self.value: Any = None
         self.error: ExceptionInfo | None = None
@@ -108,6 +137,11 @@ def run(host: Host, job: Job, port: Port) -> Outcome | None:
         return Outcome(ending=Ending.UNDECODABLE, reason=str(error))
     if job.asks and not port.ask(job.number):
         return None
+    return perform(this)
+
+
+def perform(this: Run) -> Outcome:
+    """Take a run that may begin through its steps, and return how it ended."""
     token = current.set(this.request)
     try:
         begin(this)
@@ -140,6 +174,7 @@ def prepare(host: Host, job: Job, port: Port) -> Run:
         reply_to=message.reply_to,
         correlation_id=message.id,
         called_directly=False,
+        instance=task,
         port=port,
         children=[],
         follow_ups=[],
@@ -160,13 +195,15 @@ def _delivery_info(job: Job) -> dict[str, Any]:
 
 def begin(this: Run) -> None:
     """Tell that the run begins."""
-    if this.job.tells and not this.request.ignore_result:
+    if this.job.tells and this.keeps:
         meta = {"pid": os.getpid(), "hostname": this.port.hostname}
         document = _encoded(this, states.STARTED, meta)
         ttl = this.host.settings.result_expires
         this.port.store(Put(task_key(this.job.message.id), document, ttl, states.STARTED))
     if signals.task_prerun.receivers:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
+    if this.host.loader_hooks:
+        this.host.loader.on_task_init(this.job.message.id, this.task)
 
 
 # -- the function ----------------------------------------------------------------------------------
@@ -232,26 +269,31 @@ def _info(error: BaseException) -> ExceptionInfo:
 
 def succeeded(this: Run) -> Outcome:
     """It returned a value."""
+    request = this.request
     try:
+        if request.callbacks and not request.is_eager:
+            request.follow_ups += callbacks(this.host, request, this.value)
         document = _encoded(this, states.SUCCESS, this.value)
-    except EncodeError as error:
+    except Exception as error:  # noqa: BLE001 - what follows from it cannot be written or routed
         this.error = _info(error)
         return failed(this)
     if "on_success" in this.task.handlers:
-        _safely(this.task, "on_success", this.value, *_call_of(this.request))
+        _safely(this.task, "on_success", this.value, *_call_of(request))
     if signals.task_success.receivers:
         signals.task_success.send(this.task, result=this.value, runtime=this.runtime)
     if log.isEnabledFor(logging.INFO):
-        log.info("Task %s succeeded in %ss: %s", _name(this), this.runtime, saferepr(this.value))
+        run_log.succeeded(this.request, this.value, this.runtime)
     return _outcome(this, Ending.SUCCEEDED, states.SUCCESS, document)
 
 
 def failed(this: Run) -> Outcome:
     """It raised an exception, or what it returned cannot be written."""
     error = _error(this)
-    _log_failure(this, error)
+    expected = isinstance(error.exception, this.task.throws or ())
+    run_log.failed(this.request, error, expected=expected)
     document = _failure_document(this, error)
     _tell_failure(this.task, this.request, error)
+    _call_errbacks(this, error)
     return _outcome(this, Ending.FAILED, states.FAILURE, document, saferepr(error.exception))
 
 
@@ -260,7 +302,7 @@ def retried(this: Run) -> Outcome:
     error = _error(this)
     retry = error.exception
     cause = retry.exc if isinstance(retry, Retry) else retry
-    log.info("Task %s retry: %s", _name(this), retry)
+    run_log.retried(this.request, retry)
     this.request.children.append([[this.request.id, None], None])
     result = None if cause is None else wire_result.exception_document(cause)
     document = _encoded(this, states.RETRY, result, error.traceback)
@@ -271,25 +313,32 @@ def retried(this: Run) -> Outcome:
     return _outcome(this, Ending.RETRIED, states.RETRY, document, str(retry))
 
 
+def _call_errbacks(this: Run, error: ExceptionInfo) -> None:
+    request = this.request
+    if request.errbacks and not request.is_eager:
+        request.follow_ups += errbacks(this.host, request, error.exception, error.tb)
+
+
 def ignored(this: Run) -> Outcome:
     """It raised Ignore: the state stays what it is (TASK-33)."""
-    log.info("Task %s ignored", _name(this))
+    run_log.ignored(this.request, _error(this))
     return _outcome(this, Ending.IGNORED, states.IGNORED)
 
 
 def rejected(this: Run) -> Outcome:
     """It raised Reject(requeue=False): a failure whose message is kept (TASK-34)."""
     error = _error(this)
-    log.warning("Task %s rejected: %s", _name(this), error.exception)
+    run_log.rejected(this.request, error)
     document = _failure_document(this, error)
     _fire_failure(this.task, this.request, error)
+    _call_errbacks(this, error)
     reason = getattr(error.exception, "reason", None)
     return _outcome(this, Ending.REJECTED, states.FAILURE, document, f"rejected: {reason}")
 
 
 def returned(this: Run) -> Outcome:
     """It raised Reject(requeue=True): its message goes back (TASK-34)."""
-    log.info("Task %s rejected, to be delivered again: %s", _name(this), _error(this).exception)
+    run_log.rejected(this.request, _error(this))
     return _outcome(this, Ending.RETURNED, states.REJECTED)
 
 
@@ -307,7 +356,9 @@ def finish(this: Run, outcome: Outcome) -> Outcome:
         signals.task_postrun.send(
             this.task, **_names(this), task=this.task, retval=retval, state=outcome.state
         )
-    if this.error is not None and this.error.tb is not None:
+    if this.host.loader_hooks:
+        this.host.loader.on_process_cleanup()
+    if this.error is not None and this.error.tb is not None and not this.request.is_eager:
         # Frames hold every local variable of the failed call (WORK-38).
         traceback.clear_frames(this.error.tb)
     return outcome
@@ -315,22 +366,24 @@ def finish(this: Run, outcome: Outcome) -> Outcome:
 
 def broken(host: Host, job: Job, port: Port, error: Exception) -> Outcome:
     """Return the outcome of a run that failed outside of the task: ours, or a receiver's fault."""
-    log.error("Task %s[%s] broke down", job.message.task, job.message.id, exc_info=error)
+    request = told_request(job.message, port.hostname, _delivery_info(job))
+    einfo = ExceptionInfo(error, error.__traceback__)
+    run_log.broke(request, einfo)
     if signals.task_internal_error.receivers:
         signals.task_internal_error.send(
-            job.message.task,
+            _find(host, job.message.task),
             task_id=job.message.id,
-            args=(),
-            kwargs={},
-            request=None,
+            args=request.args,
+            kwargs=request.kwargs,
+            request=request,
             exception=error,
             traceback=error.__traceback__,
-            einfo=ExceptionInfo(error, error.__traceback__),
+            einfo=einfo,
         )
     document = wire_result.ResultDocument(
         status=states.FAILURE,
         result=wire_result.exception_document(error),
-        traceback="".join(traceback.format_exception(error)),
+        traceback=einfo.traceback,
         date_done=clock.iso(clock.wall()),
         task_id=job.message.id,
     )
@@ -342,13 +395,20 @@ def broken(host: Host, job: Job, port: Port, error: Exception) -> Outcome:
     )
 
 
+def _find(host: Host, name: str) -> AnyTask | str:
+    """Return the task of this name, or the name of one that is not there."""
+    try:
+        return host.find_task(name)
+    except NotRegistered:
+        return name
+
+
 def mourn(host: Host, message: Message, text: str, error: BaseException, hostname: str) -> None:
     """Call the failure handlers of a run whose process was killed or lost (PROT-01)."""
     task = host.find_task(message.task)
     body = wire_task.decode_body(message.body)
-    request = Context(
-        **{**json.decode(message.headers), "called_directly": False, "hostname": hostname}
-    )
+    request = Context(**{**json.decode(message.headers), **body.embed})
+    request.called_directly, request.hostname, request.instance = False, hostname, task
     request.args, request.kwargs = body.args, body.kwargs
     token = current.set(request)
     info = ExceptionInfo(error, None, text)
@@ -357,6 +417,8 @@ def mourn(host: Host, message: Message, text: str, error: BaseException, hostnam
         if "after_return" in task.handlers:
             told = (states.FAILURE, error, *_call_of(request), info)
             _safely(task, "after_return", *told)
+        if request.errbacks:
+            host.client.send(errbacks(host, request, error, text))
     finally:
         current.reset(token)
 
@@ -381,10 +443,15 @@ def _fire_failure(task: AnyTask, request: Context, error: ExceptionInfo) -> None
 
 
 def _safely(task: AnyTask, handler: str, *arguments: Any) -> None:
-    """Call a handler; what it raises is logged and changes nothing (TASK-35)."""
+    """Call a handler; what it raises is logged and changes nothing (TASK-35).
+
+    In an eager run it is raised: whoever called is there to see it.
+    """
     try:
         getattr(task, handler)(*arguments)
     except Exception:  # user code, after the outcome is known
+        if task.request.is_eager:
+            raise
         log.exception("handler %s of task %s failed", handler, task.name)
 
 
@@ -416,14 +483,14 @@ def _document(
 
 def _encoded(this: Run, state: str, result: Any, text: str | None = None) -> bytes:
     """Return the document of a state; empty if results are ignored. Raises EncodeError."""
-    if this.request.ignore_result:
+    if not this.keeps:
         return b""
     extended = this.host.settings.result_extended
     return wire_result.encode(_document(this, state, result, text), extended)
 
 
 def _failure_document(this: Run, error: ExceptionInfo) -> bytes:
-    if this.request.ignore_result and not this.task.stores_errors:
+    if not this.keeps and (this.request.is_eager or not this.task.stores_errors):
         return b""
     result = wire_result.exception_document(error.exception)
     document = _document(this, states.FAILURE, result, error.traceback)
@@ -443,21 +510,9 @@ def _outcome(
     )
 
 
-def _log_failure(this: Run, error: ExceptionInfo) -> None:
-    if isinstance(error.exception, this.task.throws or ()):
-        log.info("Task %s raised expected: %s", _name(this), saferepr(error.exception))
-    else:
-        shown = saferepr(error.exception)
-        log.error("Task %s raised unexpected: %s\n%s", _name(this), shown, error.traceback)
-
-
 def _error(this: Run) -> ExceptionInfo:
     assert this.error is not None, "this ending comes with an exception"
     return this.error
-
-
-def _name(this: Run) -> str:
-    return f"{this.request.shadow or this.task.name}[{this.request.id}]"
 
 
 def _call_of(request: Context) -> tuple[str, Any, Any]:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -37,3 +38,20 @@ def missing_is(error: ModuleNotFoundError, name: str) -> bool:
     A module that exists but imports something missing is a different mistake, and must be told so.
     """
     return error.name is not None and (name == error.name or name.startswith(error.name + "."))
+
+
+def level_of_caller() -> int:
+    """Return the ``stacklevel`` with which a warning points at the user's own line.
+
+    That is the first one on the stack outside of this package; to be given to ``warnings.warn`` by
+    the function that asks.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("celeriac."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Issue a warning that points at the user's own line."""
+    warnings.warn(text, category, stacklevel=level_of_caller())

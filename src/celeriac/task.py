@@ -1,27 +1,18 @@
 """Tasks: a function with a name and defaults, and the ways to call it.
 
 A task belongs to one app. Calling it runs it here; ``delay`` and its siblings send it. What it does
-in a worker (context, limits, outcome) is ``execution``; the road out is ``client``.
+in a worker (context, limits, outcome) is ``execution``; the road out is ``client``; its options are
+``task_options``.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Generic,
-    NoReturn,
-    ParamSpec,
-    Protocol,
-    TypeVar,
-    Unpack,
-)
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack
 
 from celeriac import states
-from celeriac.client import (
+from celeriac.call_options import (
     Arguments,
     CallOptions,
-    Client,
     Moment,
     Options,
     RunOptions,
@@ -29,15 +20,19 @@ from celeriac.client import (
     changed,
     retry_options,
 )
+from celeriac.canvas.signatures import Signature
+from celeriac.client import Client, note_child
 from celeriac.completion import Put
-from celeriac.context import Context, current
-from celeriac.exceptions import MaxRetriesExceededError, Retry
+from celeriac.context import Context, current, running
+from celeriac.current import get_current_app
+from celeriac.exceptions import MaxRetriesExceededError, Reject, Retry
 from celeriac.message import Publish
+from celeriac.parameters import merged_arguments, parameter_check
 from celeriac.result import AsyncResult as Result
 from celeriac.result import Awaiter, ResultHost
 from celeriac.results.base import task_key
-from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
+from celeriac.task_options import TaskPolicy
 from celeriac.wire import result as wire
 
 if TYPE_CHECKING:
@@ -73,62 +68,39 @@ class TaskHost(ResultHost, Protocol):
         """Who publishes and waits for coroutines."""
         ...
 
+    @property
+    def eager(self) -> Any:
+        """Who runs tasks here and now."""
+        ...
 
-class Task(Generic[P, R]):
+
+class Task(TaskPolicy, Generic[P, R]):
     """A task. Subclass it for class-based tasks (TASK-03), or let ``app.task`` make one."""
 
     app: TaskHost
-    name: str = ""
-    max_retries: int | None = 3
-    """Retries after the first run; None is unlimited (TASK-06)."""
-    default_retry_delay: float = 180
-    """Seconds (TASK-07)."""
-    throws: tuple[type[BaseException], ...] = ()
-    """Exceptions that are expected: logged without traceback (TASK-21)."""
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
-    ignore_result: bool | None = None
-    store_errors_even_if_ignored: bool | None = None
-    acks_late: bool | None = None
-    acks_on_failure: bool | None = None
-    acks_on_timeout: bool | None = None
-    acks_on_failure_or_timeout: bool | None = None
-    reject_on_worker_lost: bool | None = None
-    track_started: bool | None = None
-    priority: int | None = None
-    expires: float | Moment | None = None
-    """Seconds from the call, or the moment, after which it is not run any more (TASK-23)."""
-    queue: str | None = None
-    autoretry_for: Sequence[type[BaseException]] = ()
-    """Exceptions after which it is retried without asking for it (TASK-32)."""
-    dont_autoretry_for: Sequence[type[BaseException]] = ()
-    retry_kwargs: Mapping[str, Any] = {}
-    """What these retries pass to ``retry()``: ``max_retries``, ``countdown``, ..."""
-    retry_backoff: bool | float = False
-    """Seconds before the first of them, doubled each time; True is 1."""
-    retry_backoff_max: float = 600
-    """Seconds that no such delay exceeds."""
-    retry_jitter: bool = True
-    """Draw each such delay from 0 up to the computed one."""
-
-    retry_policy: RetryPolicy = RetryPolicy()
-    """The six options above as a value, made for each class."""
     handlers: frozenset[str] = frozenset()
     """Names of the handlers that a class has made its own; the others are not worth a call."""
+    models: Any = None
+    """What turns models of a call into data, for tasks with ``pydantic`` (TASK-48)."""
+    MaxRetriesExceededError = MaxRetriesExceededError
     _options: Options | None = None
     _options_under: Settings | None = None
+    _is_plain = True
+    _check: Callable[..., Any] | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.retry_policy = RetryPolicy(
-            autoretry_for=tuple(cls.autoretry_for),
-            dont_autoretry_for=tuple(cls.dont_autoretry_for),
-            retry_kwargs=dict(cls.retry_kwargs),
-            backoff=float(cls.retry_backoff),
-            backoff_max=cls.retry_backoff_max,
-            jitter=cls.retry_jitter,
-        )
+        cls.on_annotated()
+
+    @classmethod
+    def on_annotated(cls) -> None:
+        """Take in that attributes of the class are new or have changed (APP-36)."""
+        cls.retry_policy = cls.make_retry_policy(cls)  # type: ignore[arg-type]
         cls.handlers = frozenset(h for h in HANDLERS if getattr(cls, h) is not getattr(Task, h))
+
+    @classmethod
+    def on_bound(cls, app: Any) -> None:
+        """Called when the task has found its app; for classes that want to know."""
 
     # -- what a task does
 
@@ -146,7 +118,8 @@ class Task(Generic[P, R]):
             # The worker has come through an overridden __call__: the context is set already.
             request.through_call = False
             return self.run(*args, **kwargs)  # type: ignore[no-any-return]
-        token = current.set(Context(task=self.name, args=args, kwargs=kwargs, caller=request))
+        own = Context(task=self.name, args=args, kwargs=kwargs, caller=request, instance=self)
+        token = current.set(own)
         try:
             return self.run(*args, **kwargs)  # type: ignore[no-any-return]
         finally:
@@ -163,13 +136,19 @@ class Task(Generic[P, R]):
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send the task with these arguments (CALL-01).
 
-        Raises EncodeError for arguments that cannot be written, OperationalError if the broker is
-        out of reach for ``broker_timeout`` seconds.
+        Raises TypeError for arguments that do not fit its parameters (TASK-22), EncodeError for
+        those that cannot be written, OperationalError if the broker is out of reach for
+        ``broker_timeout`` seconds.
         """
-        client, options = self.app.client, self.options
+        options = self.options
+        if not self._is_plain:
+            return self._call(args, kwargs, options)
+        if self._check is not None:
+            self._check(*args, **kwargs)
+        client = self.app.client
         publish = client.compose(self.name, args, kwargs, options)
         client.send((publish,))
-        return sent(self.app, client, publish, options)
+        return sent(self.app, publish, options)
 
     def apply_async(
         self,
@@ -182,7 +161,31 @@ class Task(Generic[P, R]):
         Raises as ``delay`` does, ValueError for options that contradict each other, TypeError for
         options that do not exist and for arguments that are no list, tuple or mapping.
         """
-        return send(self.app, self.name, args, kwargs, changed(self.options, options))
+        return self._call(args, kwargs, changed(self.options, options))
+
+    def _call(
+        self, args: Arguments | None, kwargs: Mapping[str, Any] | None, options: Options
+    ) -> Result[R]:
+        """Send the task, or run it if tasks are called eagerly (CALL-15)."""
+        args, kwargs, options = self._prepared(args, kwargs, options)
+        if self.app.settings.task_always_eager:
+            found: Result[R] = self.app.eager.call(self, args, kwargs, options)
+            return found
+        return send(self.app, self.name, args, kwargs, options)
+
+    def _prepared(
+        self, args: Arguments | None, kwargs: Mapping[str, Any] | None, options: Options
+    ) -> tuple[Arguments, Mapping[str, Any], Options]:
+        """Return arguments and options as they are sent; TypeError if they do not fit."""
+        positional, named = arguments(args, kwargs)
+        if self._check is not None:
+            self._check(*positional, **named)
+        if options.shadow is None and type(self).shadow_name is not Task.shadow_name:
+            shadow = self.shadow_name(positional, named, options)
+            options = changed(options, {"shadow": shadow})
+        if self.models is not None and options.serializer != "pickle":
+            positional, named = self.models.dump(positional, named)
+        return positional, named, options
 
     def delay_many(
         self, calls: Iterable[Arguments | Mapping[str, Any]], **options: Unpack[CallOptions]
@@ -192,43 +195,104 @@ class Task(Generic[P, R]):
         One batch: the broker takes all of them or none. Results are in the order of the calls.
         Raises as ``apply_async`` does.
         """
-        client, chosen = self.app.client, changed(self.options, options)
-        publishes = []
-        for call in calls:
-            args, kwargs = (None, call) if isinstance(call, Mapping) else (call, None)
-            publishes.append(client.compose(self.name, *arguments(args, kwargs), chosen))
-        client.send(publishes)
-        return [sent(self.app, client, publish, chosen) for publish in publishes]
+        chosen = changed(self.options, options)
+        both = ((None, call) if isinstance(call, Mapping) else (call, None) for call in calls)
+        prepared = [self._prepared(args, kwargs, chosen) for args, kwargs in both]
+        if self.app.settings.task_always_eager:
+            return [self.app.eager.call(self, *one) for one in prepared]
+        client = self.app.client
+        publishes = [client.compose(self.name, *one) for one in prepared]
+        client.send(publishes, chosen)
+        return [sent(self.app, publish, chosen) for publish in publishes]
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send like ``delay``, from a coroutine: calls made at the same time share a batch.
 
         Receivers of the publishing signals run in a thread of their own then.
         """
-        client, options = self.app.client, self.options
-        publish = client.compose(self.name, args, kwargs, options)
+        if self.app.settings.task_always_eager:
+            return self._call(args, kwargs, self.options)
+        client = self.app.client
+        publish = client.compose(self.name, *self._prepared(args, kwargs, self.options))
         await self.app.awaiter.publish(client, publish)
-        return sent(self.app, client, publish, options)
+        return sent(self.app, publish, self.options)
+
+    def apply(
+        self,
+        args: Arguments | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        throw: bool | None = None,
+        retries: int = 0,
+        **options: Unpack[CallOptions],
+    ) -> Result[R]:
+        """Run the task here and now, with everything around it, and return its EagerResult (CALL-16).
+
+        Retries follow at once. ``throw`` raises what the task raises; without it the setting
+        ``task_eager_propagates`` decides.
+        """
+        positional, named = arguments(args, kwargs)
+        chosen = changed(self.options, {**options, "retries": retries})
+        found: Result[R] = self.app.eager.run(self, positional, named, chosen, throw)
+        return found
 
     @property
     def options(self) -> Options:
         """The options of a call that says nothing of its own, under the settings as they are now."""
         settings = self.app.settings
         if self._options is None or self._options_under is not settings:
+            self._options = self._make_options(settings)
             self._options_under = settings
-            self._options = Options(
-                queue=self.queue,
-                priority=self.priority,
-                expires=self.expires,
-                ignore_result=self.ignores_result,
-                time_limit=self.time_limit,
-                soft_time_limit=self.soft_time_limit,
-            )
         return self._options
 
-    def AsyncResult(self, task_id: str) -> Result[R]:
+    def _make_options(self, settings: Settings) -> Options:
+        self._check = self._parameter_check() if self.checks_arguments else None
+        own_shadow = type(self).shadow_name is not Task.shadow_name
+        self._is_plain = not (settings.task_always_eager or own_shadow or self.models)
+        return Options(
+            queue=self.queue,
+            exchange=self.exchange,
+            routing_key=self.routing_key,
+            exchange_type=self.exchange_type,
+            delivery_mode=self.delivery_mode,
+            priority=self.priority,
+            serializer=self.serializer,
+            compression=self.compression,
+            expires=self.expires,
+            ignore_result=self.ignores_result,
+            time_limit=self.time_limit,
+            soft_time_limit=self.soft_time_limit,
+        )
+
+    def _parameter_check(self) -> Callable[..., Any] | None:
+        run = self.run
+        fun = getattr(run, "__func__", run) if self.models is None else self.models.original
+        return parameter_check(fun, bound=hasattr(run, "__self__"))
+
+    def shadow_name(self, args: Any, kwargs: Any, options: Any) -> str | None:
+        """Return the name that logs and monitors show for a call, to be overridden (TASK-41)."""
+        return None
+
+    def AsyncResult(self, task_id: str, **options: Any) -> Result[R]:
         """Return the result of an earlier call of this task."""
-        return Result(task_id, self.app)
+        return Result(task_id, self.app, **options)
+
+    # -- signatures (TASK-40)
+
+    def signature(
+        self, args: Arguments | None = None, kwargs: Mapping[str, Any] | None = None, **more: Any
+    ) -> Signature:
+        """Return a call of this task that is not made yet, to be sent or linked later."""
+        return Signature(self, args, kwargs, app=self.app, **more)
+
+    subtask = signature
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+        """Return the signature of a call with these arguments."""
+        return self.signature(args, kwargs)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+        """Return the signature of a call that takes no result of an earlier task."""
+        return self.signature(args, kwargs, immutable=True)
 
     # -- steering a run
 
@@ -247,7 +311,8 @@ class Task(Generic[P, R]):
 
         Raises Retry (returns it if ``throw`` is off). When the retries are used up it raises
         ``exc``, or MaxRetriesExceededError (TASK-28). In a direct call, which nobody can repeat, it
-        raises ``exc``, or Retry (TASK-29). ``max_retries`` holds for this call only.
+        raises ``exc``, or Retry (TASK-29). ``max_retries`` holds for this call only. Raises Reject if
+        the next run cannot be sent, because its arguments cannot be written (TASK-30).
         """
         request = self.request
         handled = sys.exc_info()[1]
@@ -260,19 +325,29 @@ class Task(Generic[P, R]):
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
         chosen = retry_options(request, {**options, "eta": eta, "countdown": countdown})
-        args = request.args if args is None else args
-        kwargs = request.kwargs if kwargs is None else kwargs
-        publish = self.app.client.compose(self.name, *arguments(args, kwargs), chosen)
-        request.follow_ups.append(publish)
-        retry = Retry(exc=cause, when=eta if countdown is None else countdown, follow_up=publish)
+        again = arguments(*merged_arguments(self.run, request, args, kwargs))
+        when = eta if countdown is None else countdown
+        retry = Retry(exc=cause, when=when, follow_up=self._next_run(*again, chosen))
         if throw:
             raise retry from cause
         return retry
 
+    def _next_run(self, args: Arguments, kwargs: Mapping[str, Any], options: Options) -> Any:
+        """Return the next run of a retry, and put it among what follows from this one."""
+        request = self.request
+        if request.is_eager:
+            return request.again(args, kwargs, options)
+        try:
+            publish = self.app.client.compose(self.name, args, kwargs, options)
+        except Exception as error:
+            raise Reject(error, requeue=False) from error
+        request.follow_ups.append(publish)
+        return publish
+
     def _give_up(self, exc: BaseException | None, request: Context) -> NoReturn:
         if exc is not None:
             raise exc
-        raise MaxRetriesExceededError(
+        raise self.MaxRetriesExceededError(
             f"Can't retry {self.name}[{request.id}] args:{tuple(request.args)} "
             f"kwargs:{request.kwargs}",
             task_args=request.args,
@@ -331,75 +406,19 @@ class Task(Generic[P, R]):
     ) -> None:
         """Called when the task has succeeded or failed; not before a retry."""
 
-    # -- policy: the task's word, or else the settings'
-
-    @property
-    def ignores_result(self) -> bool:
-        """Whether no result is kept (TASK-10)."""
-        return _first(self.ignore_result, self.app.settings.task_ignore_result)
-
-    @property
-    def stores_errors(self) -> bool:
-        """Whether failures are kept even if results are not (TASK-11)."""
-        settings = self.app.settings
-        return _first(self.store_errors_even_if_ignored, settings.task_store_errors_even_if_ignored)
-
-    @property
-    def acks_failure(self) -> bool:
-        """Whether a failed run is acknowledged (TASK-15)."""
-        settings = self.app.settings
-        return _first(
-            self.acks_on_failure,
-            self.acks_on_failure_or_timeout,
-            settings.task_acks_on_failure,
-            settings.task_acks_on_failure_or_timeout,
-        )
-
-    @property
-    def acks_overtime(self) -> bool:
-        """Whether a run that the hard limit ended is acknowledged (TASK-15)."""
-        settings = self.app.settings
-        return _first(
-            self.acks_on_timeout,
-            self.acks_on_failure_or_timeout,
-            settings.task_acks_on_timeout,
-            settings.task_acks_on_failure_or_timeout,
-        )
+    def __reduce__(self) -> Any:
+        # By name: whoever receives it has the task itself, in the app that is current there.
+        return _task_of_name, (self.name,)
 
     def __repr__(self) -> str:
         return f"<Task: {self.name}>"
 
 
-def _first(*choices: bool | None) -> bool:
-    """Return the first choice that somebody made."""
-    return next((choice for choice in choices if choice is not None), False)
-
-
 HANDLERS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 
-TASK_OPTIONS = frozenset(
-    name
-    for name in vars(Task).get("__annotations__", {})
-    if name not in ("app", "handlers", "retry_policy") and not name.startswith("_")
-)
-"""Names of the options that a task has as attributes."""
 
-
-def make_task(
-    fun: Callable[..., Any], base: type[Task[Any, Any]], *, name: str, bind: bool, **options: Any
-) -> Task[Any, Any]:
-    """Return a task that runs ``fun``, with these attributes in place of those of ``base``."""
-    run = fun if bind else staticmethod(fun)
-    namespace: dict[str, Any] = {
-        "name": name,
-        "run": run,
-        "__doc__": fun.__doc__,
-        "__module__": fun.__module__,
-        "__wrapped__": run,
-        **options,
-    }
-    kind = type(getattr(fun, "__name__", "Task"), (base,), namespace)
-    task: Task[Any, Any] = kind()
+def _task_of_name(name: str) -> Task[Any, Any]:
+    task: Task[Any, Any] = get_current_app().tasks[name]
     return task
 
 
@@ -408,20 +427,21 @@ def make_task(
 
 
 def send(
-    app: TaskHost,
-    name: str,
-    args: Arguments | None,
-    kwargs: Mapping[str, Any] | None,
-    options: Options,
+    app: TaskHost, name: str, args: Arguments, kwargs: Mapping[str, Any], options: Options
 ) -> Result[Any]:
     """Send a task by name. Raises as ``Task.apply_async`` does."""
     client = app.client
-    publish = client.compose(name, *arguments(args, kwargs), options)
-    client.send((publish,))
-    return sent(app, client, publish, options)
+    publish = client.compose(name, args, kwargs, options)
+    client.send((publish,), options)
+    return sent(app, publish, options)
 
 
-def sent(app: TaskHost, client: Client, publish: Publish, options: Options) -> Result[Any]:
+def sent(app: TaskHost, publish: Publish, options: Options) -> Result[Any]:
     """Return the result of a message that is out, and remember it in the run that sent it."""
-    client.note_child(publish.message.id)
-    return Result(publish.message.id, app, bool(options.ignore_result))
+    if options.add_to_parent is not False:
+        note_child(publish.message.id, running())
+    if options.result_cls is None:
+        return Result(publish.message.id, app, bool(options.ignore_result))
+    result: Result[Any] = options.result_cls(publish.message.id, app=app)
+    result.ignored = bool(options.ignore_result)
+    return result

@@ -52,12 +52,14 @@ class DocumentContract:
         store.put(puts)
         assert store.get(["a", "b"]) == {"a": b"1", "b": b"2"}
 
+    @pytest.mark.follows("TASK-36", "RES-20", "QUIRK-14")
     @pytest.mark.parametrize("state", [SUCCESS, FAILURE, RETRY, STARTED, ""])
     def test_success_is_never_overwritten(self, store: ResultStore, state: str) -> None:
         store.put([Put("a", b"done", state=SUCCESS)])
         store.put([Put("a", b"later", state=state), Put("b", b"other", state=state)])
         assert store.get(["a", "b"]) == {"a": b"done", "b": b"other"}
 
+    @pytest.mark.follows("RES-20")
     def test_success_is_not_overwritten_within_a_batch(self, store: ResultStore) -> None:
         store.put([Put("a", b"done", state=SUCCESS), Put("a", b"later", state=FAILURE)])
         assert store.get(["a"]) == {"a": b"done"}
@@ -100,6 +102,7 @@ class DocumentContract:
 
 
 class ExpiryContract:
+    @pytest.mark.follows("RES-18")
     def test_documents_outlive_their_ttl_not(self, store: ResultStore) -> None:
         born = wall()
         store.put([Put("short", b"1", ttl=0.1), Put("long", b"2", ttl=60.0), Put("ever", b"3")])

@@ -188,6 +188,7 @@ class SettlementContract:
         assert store.get(["document-1", "other-1"]) == {}
         assert broker.sizes() == {"next": QueueSize(ready=1)}
 
+    @pytest.mark.follows("RES-20")
     def test_a_success_is_not_overwritten(
         self, broker: Broker, store: ResultStore, consume: Consume
     ) -> None:

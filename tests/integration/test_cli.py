@@ -95,6 +95,7 @@ def folder(tmp_path: Path) -> Path:
 class TestApp:
     """How ``-A`` is read (APP-39)."""
 
+    @pytest.mark.follows("APP-39")
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -206,7 +207,7 @@ class TestMistakes:
             ("--nothing queues", "No such option '--nothing' (see celeriac --help)"),
             ("worker --nothing", "No such option '--nothing' (see celeriac worker --help)"),
             ("worker --quit", "Did you mean '--quiet'?"),
-            ("worker -l loud", "'loud' is not one of 'debug', 'info'"),
+            ("worker -l loud", "'loud' is no log level; give a number, or one of: DEBUG, INFO"),
             ("worker -c 0", "0 is not in the range 1<=x<=1000"),
             ("worker -c many", "'many' is not a valid integer"),
             ("worker --grace -1", "-1.0 is not in the range x>=0"),
@@ -278,6 +279,7 @@ class TestMistakes:
         assert app.broker.sizes() == {"celery": QueueSize(ready=1)}
 
 
+@pytest.mark.follows("WORK-11")
 @pytest.mark.parametrize(
     ("given", "name"),
     [
@@ -491,6 +493,7 @@ class TestWhatAWorkerSays:
         listed = [line.strip() for line in lines[10 : 10 + len(app.tasks)]]
         assert listed == [f". {name}" for name in sorted(app.tasks)]
 
+    @pytest.mark.follows("LOG-05")
     def test_nothing_if_it_is_to_be_quiet(self, worker: WorkerProcess, here: str) -> None:
         with WorkerProcess(APP, here, "-q", "-Q", "quiet") as quiet:
             assert quiet.ready().lines[0].endswith("ready.\n")
@@ -501,6 +504,7 @@ class TestWhatAWorkerSays:
             silent.stop()
             assert silent.text == ""
 
+    @pytest.mark.follows("TASK-21", "LOG-02", "LOG-08")
     def test_tasks_in_the_words_of_celery(self, worker: WorkerProcess) -> None:
         def log(result: object, words: str, process: str) -> None:
             stamp = r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}: "
@@ -523,10 +527,11 @@ class TestWhatAWorkerSays:
         log(again, r"retry: Retry in 0s$", r"INFO/ForkPoolWorker-\d+")
         late = working.add.apply_async((1, 2), expires=-1)
         late.get(WAIT, propagate=False)
-        log(late, "expired before it could run$", "INFO/MainProcess")
+        worker.wait_for(rf"INFO/MainProcess\] Discarding revoked task: {APP}\.add\[{late}\]$")
         killed = working.fails_by_limit.delay()
         killed.get(WAIT, propagate=False)
 
+    @pytest.mark.follows("LOG-01", "LOG-02")
     def test_a_tasks_own_words_name_the_task(self, worker: WorkerProcess) -> None:
         said = working.logs.delay("hello")
         said.get(WAIT)
@@ -534,6 +539,7 @@ class TestWhatAWorkerSays:
             rf"INFO/ForkPoolWorker-\d+\] {APP}\.logs\[{said.id}\]: the task says hello$"
         )
 
+    @pytest.mark.follows("WORK-11")
     def test_its_default_name(self, worker: WorkerProcess, here: str) -> None:
         with WorkerProcess(APP, here, "-Q", "named") as named:
             assert named.ready().lines[0] == f"celeriac worker celery@{HOST}\n"

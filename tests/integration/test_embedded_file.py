@@ -253,6 +253,7 @@ class TestLocked:
         yield broker
         broker.close()
 
+    @pytest.mark.follows("CALL-06")
     def test_it_gives_up_after_the_deadline(
         self, broker: SqliteBroker, path: str, consume: Consume, start: Start
     ) -> None:
@@ -296,6 +297,7 @@ class TestLocked:
             assert 0.4 <= monotonic() - before < 0.59
             assert path in other.result()
 
+    @pytest.mark.follows("CALL-06")
     def test_it_waits_for_others_until_then(
         self, broker: SqliteBroker, path: str, start: Start
     ) -> None:

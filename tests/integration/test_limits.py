@@ -35,6 +35,7 @@ def raised_by(result: AsyncResult[Any]) -> Any:
 
 
 class TestSoftLimit:
+    @pytest.mark.follows("PROT-02")
     def test_it_is_raised_inside_the_task(self, worker: WorkerProcess) -> None:
         before = limited.pid.delay().get(WAIT)
         started = monotonic()
@@ -51,6 +52,7 @@ class TestSoftLimit:
     def test_what_ends_in_time_hears_nothing_of_it(self, worker: WorkerProcess) -> None:
         assert limited.sleeps.delay(0).get(WAIT) == "slept"
 
+    @pytest.mark.follows("PROT-03")
     def test_the_call_decides_before_the_task(self, worker: WorkerProcess) -> None:
         started = monotonic()
         result = limited.clears_up.apply_async(soft_time_limit=0.4)
@@ -72,6 +74,7 @@ class TestSoftLimit:
 
 
 class TestHardLimit:
+    @pytest.mark.follows("PROT-01")
     def test_it_ends_the_process_of_a_task_that_goes_on(self, worker: WorkerProcess) -> None:
         before = limited.pid.delay().get(WAIT)
         started = monotonic()
@@ -80,7 +83,8 @@ class TestHardLimit:
         assert (type(error), error.args) == (TimeLimitExceeded, (0.6,))
         assert 0.6 <= monotonic() - started < 5
         assert limited.pid.delay().get(WAIT) != before
-        worker.wait_for(rf"{result.id}\] was lost: its time limit of 0\.6 s passed \(failed\)")
+        said = r"ERROR/MainProcess\] Hard time limit \(0\.6s\) exceeded for"
+        worker.wait_for(rf"{said} {limited.__name__}\.goes_on\[{result.id}\]$")
 
     def test_it_ends_code_that_hears_no_signal(self, worker: WorkerProcess) -> None:
         started = monotonic()
@@ -96,6 +100,7 @@ class TestHardLimit:
         assert type(raised_by(result)) is TimeLimitExceeded
         assert eventually(lambda: dead(program))
 
+    @pytest.mark.follows("TASK-09", "PROT-03")
     def test_the_call_decides_before_the_task_before_the_setting(
         self, worker: WorkerProcess
     ) -> None:

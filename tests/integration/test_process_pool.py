@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from celeriac.exceptions import ImproperlyConfigured
-from celeriac.message import Message
+from celeriac.message import Delivery, Message
 from celeriac.pools import spare
 from celeriac.pools.base import Finished
 from celeriac.pools.child import ChildConfig
@@ -341,11 +341,12 @@ class TestSpareChild:
 
     def test_receivers_of_worker_signals(self, open_bench: Opener, home: Path) -> None:
         bench = open_bench(1, "note_revocations")
-        arguments = {"request": {"id": "7"}, "terminated": False, "signum": None, "expired": True}
-        bench.pool.spare.do(signal="task_revoked", sender=HOST, arguments=arguments)
-        self.done(bench)
         rest = {"terminated": False, "signum": None, "expired": True}
-        assert words(home, "task_revoked") == [["task_revoked", HOST, "7", rest]]
+        gone = call("gone")
+        about = Delivery(message=gone, queue="celery", receipt="1:1")
+        bench.pool.spare.do(signal="task_revoked", sender=HOST, arguments=rest, delivery=about)
+        self.done(bench)
+        assert words(home, "task_revoked") == [["task_revoked", gone.task, gone.id, rest]]
 
     def test_chores_are_done_one_after_the_other_in_one_child(
         self, open_bench: Opener, home: Path

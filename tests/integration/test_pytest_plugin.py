@@ -280,7 +280,7 @@ def test_the_level_of_its_log_is_read_from_the_environment(
             return True
 
         def test_level(celery_worker):
-            assert logging.getLogger("celeriac").level == logging.DEBUG
+            assert logging.getLogger("celeriac").getEffectiveLevel() == logging.DEBUG
         """)
     passed(project, 1)
 

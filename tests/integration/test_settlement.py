@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from celeriac import states
 from celeriac.brokers.sqlite.broker import SqliteBroker
 from celeriac.exceptions import (
     EncodeError,
@@ -82,6 +83,7 @@ def failure_of(result: AsyncResult[Any]) -> BaseException:
 
 
 class TestWhileItRuns:
+    @pytest.mark.follows("TASK-14")
     def test_started(self, worker: WorkerProcess, policy: str, gate: Gate, send: Send) -> None:
         result = send("succeed")
         run = gate.visitor()
@@ -124,6 +126,7 @@ class TestWhenItHasEnded:
         assert queue() == QueueSize()
         assert letter_of(result) is None
 
+    @pytest.mark.follows("TASK-15")
     def test_failed_with_acks_on_failure_false(self, policy: str, gate: Gate, send: Send) -> None:
         result = send("fail_for_good")
         gate.visitor().let_go("bad luck")
@@ -143,6 +146,7 @@ class TestWhenItHasEnded:
         assert isinstance(result.result, KeyError)
         assert app.broker.purge("celery") == 1
 
+    @pytest.mark.follows("TASK-33")
     def test_ignored(self, worker: WorkerProcess, gate: Gate, send: Send) -> None:
         result = send("ignore")
         gate.visitor().let_go()
@@ -151,6 +155,7 @@ class TestWhenItHasEnded:
         assert result.state == "PENDING"
         assert letter_of(result) is None
 
+    @pytest.mark.follows("PROT-02")
     def test_soft_limit(self, gate: Gate, send: Send) -> None:
         result = send("pass_soft_limit")
         gate.visitor().let_go()
@@ -158,6 +163,7 @@ class TestWhenItHasEnded:
         assert queue() == QueueSize()
         assert letter_of(result) is None
 
+    @pytest.mark.follows("PROT-01")
     def test_hard_limit(self, gate: Gate, send: Send) -> None:
         result = send("pass_hard_limit")
         gate.visitor().let_go()
@@ -166,6 +172,7 @@ class TestWhenItHasEnded:
         assert queue() == QueueSize()
         assert letter_of(result) is None
 
+    @pytest.mark.follows("TASK-15")
     def test_hard_limit_with_acks_on_timeout_false(
         self, policy: str, gate: Gate, send: Send
     ) -> None:
@@ -181,6 +188,7 @@ class TestWhenItHasEnded:
             assert letter is not None
             assert "its time limit of 0.2 s passed" in letter.reason
 
+    @pytest.mark.follows("TASK-16")
     def test_child_died_with_reject_on_worker_lost_true(
         self, policy: str, gate: Gate, send: Send
     ) -> None:
@@ -202,6 +210,7 @@ class TestWhenItHasEnded:
             assert "killed by SIGKILL" in letter.reason
             assert len(pids) == LIMIT
 
+    @pytest.mark.follows("TASK-16")
     def test_child_died_once_and_the_next_run_succeeds(
         self, worker: WorkerProcess, gate: Gate
     ) -> None:
@@ -212,6 +221,24 @@ class TestWhenItHasEnded:
         assert letter_of(result) is None
         worker.wait_for(rf"{result.id}\] was lost: .*SIGKILL \(to be run again\)")
 
+    @pytest.mark.follows("TASK-17")
+    @pytest.mark.parametrize(("answer", "fails"), [("alive", False), ("die", True)])
+    def test_child_died_with_retry_on_worker_lost(
+        self, gate: Gate, send: Send, worker: WorkerProcess, answer: str, fails: bool
+    ) -> None:
+        result = send("die_and_retry")
+        gate.visitor().let_go("die")
+        visitor = gate.visitor()
+        assert result.state == states.RETRY
+        visitor.let_go(answer)
+        if fails:
+            assert type(failure_of(result)) is WorkerLostError
+        else:
+            assert result.get(WAIT) == "alive"
+        assert result.retries == 1
+        assert letter_of(result) is None
+
+    @pytest.mark.follows("TASK-16", "PROT-08")
     def test_child_died_with_reject_on_worker_lost_false(self, gate: Gate, send: Send) -> None:
         result = send("die_once")
         gate.visitor().let_go()
@@ -220,6 +247,7 @@ class TestWhenItHasEnded:
         assert "killed by SIGKILL" in str(error)
         assert letter_of(result) is None
 
+    @pytest.mark.follows("TASK-16")
     def test_child_died_with_reject_on_worker_lost_none(self, gate: Gate, send: Send) -> None:
         result = send("die_by_default")
         gate.visitor().let_go()
@@ -228,6 +256,7 @@ class TestWhenItHasEnded:
         assert "exited with status 3" in str(error)
         assert letter_of(result) is None
 
+    @pytest.mark.follows("TASK-34")
     def test_rejected_with_requeue(
         self, worker: WorkerProcess, policy: str, gate: Gate, send: Send
     ) -> None:
@@ -239,9 +268,10 @@ class TestWhenItHasEnded:
             again.let_go("done")
             assert result.get(WAIT) == "done"
         else:
-            worker.wait_for(rf"{result.id}\] rejected, to be delivered again")
+            worker.wait_for(rf"{result.id}\] reject requeue=True: later")
         assert letter_of(result) is None
 
+    @pytest.mark.follows("TASK-34")
     def test_rejected_without_requeue(self, policy: str, gate: Gate, send: Send) -> None:
         result = send("reject")
         gate.visitor().let_go("dead")
@@ -253,6 +283,7 @@ class TestWhenItHasEnded:
             assert letter is not None
             assert letter.reason == "rejected: never"
 
+    @pytest.mark.follows("SER-07")
     def test_result_cannot_be_encoded(self, gate: Gate, send: Send) -> None:
         result = send("return_no_json")
         gate.visitor().let_go()
@@ -279,6 +310,7 @@ class TestBeforeItRuns:
         assert eventually(lambda: queue() == QueueSize())
         assert gate.deserted()
 
+    @pytest.mark.follows("CALL-04", "QUIRK-22")
     def test_expired(self, send: Send) -> None:
         result = send("succeed", expires=-1)
         error: Any = result.get(WAIT, propagate=False)
@@ -286,6 +318,7 @@ class TestBeforeItRuns:
         assert (type(error), error.args) == (TaskRevokedError, ("expired",))
         assert letter_of(result) is None
 
+    @pytest.mark.follows("SEC-01")
     @pytest.mark.parametrize(
         ("changes", "words"),
         [

@@ -78,6 +78,7 @@ def family(run: Visitor) -> tuple[int, int]:
     return run.pid, parent(run.pid)
 
 
+@pytest.mark.follows("WORK-15")
 class TestWarm:
     @pytest.mark.parametrize("number", [TERM, INT])
     def test_it_finishes_what_runs_and_gives_back_what_does_not(
@@ -148,6 +149,7 @@ class TestWarm:
         assert Counter(numbers) == Counter(range(3000))
 
 
+@pytest.mark.follows("WORK-17")
 class TestCold:
     @pytest.mark.parametrize(
         "numbers",

@@ -22,6 +22,8 @@ WAIT = 10.0
 FATES = ["succeed", "fail", "retry", "ignore", "reject", "die", "send", "overtime"]
 WORKER_SIGNALS = {"worker_ready", "worker_shutting_down", "worker_shutdown"}
 PARENT_SIGNALS = {"task_received", "task_unknown", "task_revoked", "task_rejected"}
+LATER = {"beat_", "event"}
+"""How signals of beat and of green pools begin."""
 PUBLICATION = {"before_task_publish", "after_task_publish"}
 
 Line = dict[str, Any]
@@ -99,6 +101,7 @@ def live(app: Celery, gate: Gate, worker: WorkerProcess) -> dict[str, int]:
     return pids
 
 
+@pytest.mark.follows("SIG-06")
 class TestWhere:
     def test_nothing_is_called_in_the_workers_parent(self, history: History) -> None:
         assert history.pids["parent"] not in {line["pid"] for line in history.lines}
@@ -111,6 +114,8 @@ class TestWhere:
             "celeryd_after_setup",
             "worker_init",
             "worker_before_create_process",
+            "after_setup_logger",
+            "after_setup_task_logger",
         ],
     )
     def test_what_belongs_to_the_app_in_the_template(self, history: History, name: str) -> None:
@@ -118,6 +123,7 @@ class TestWhere:
         assert {line["pid"] for line in lines} == {history.pids["template"]}
         assert name == "worker_before_create_process" or len(lines) == 1
 
+    @pytest.mark.follows("SIG-05")
     def test_process_signals_in_every_child(self, history: History) -> None:
         begun = [line["pid"] for line in history.named("worker_process_init")]
         assert len(set(begun)) == len(begun)
@@ -125,6 +131,7 @@ class TestWhere:
         assert len(begun) == 5
         assert history.spare in begun
 
+    @pytest.mark.follows("SIG-06")
     @pytest.mark.parametrize(
         "name",
         [
@@ -142,10 +149,12 @@ class TestWhere:
         assert found
         assert found <= children
 
+    @pytest.mark.follows("SIG-06")
     @pytest.mark.parametrize("name", sorted(WORKER_SIGNALS | PARENT_SIGNALS))
     def test_what_the_parent_decides_in_the_spare_child(self, history: History, name: str) -> None:
         assert {line["pid"] for line in history.named(name)} == {history.spare}
 
+    @pytest.mark.follows("PROT-01")
     @pytest.mark.parametrize("fate", ["die", "overtime"])
     def test_the_handlers_of_killed_runs_in_the_spare_child(
         self, history: History, fate: str
@@ -157,6 +166,7 @@ class TestWhere:
 
 
 class TestWhen:
+    @pytest.mark.follows("TASK-34", "TASK-35")
     @pytest.mark.parametrize(
         ("id", "signals", "handlers"),
         [
@@ -204,16 +214,47 @@ class TestWhen:
 
     def test_what_is_refused_is_told(self, history: History) -> None:
         assert history.one("task_revoked")["id"] == "late"
-        assert history.one("task_rejected")["said"]["exc"].startswith("cannot read task headers")
+        said = history.one("task_rejected")["said"]["exc"]
+        assert said.startswith("DecodeError('cannot read task headers")
         # Once when it is parked, once when it is given up.
-        assert [line["id"] for line in history.named("task_unknown")] == ["unknown", "unknown"]
+        unknown = history.named("task_unknown")
+        assert [line["id"] for line in unknown] == ["unknown", "unknown"]
+        assert unknown[0]["said"]["exc"].startswith("NotRegistered(")
+
+    @pytest.mark.follows("SIG-03")
+    def test_a_delivery_is_told_of_with_all_that_is_known(self, history: History) -> None:
+        received = next(line for line in history.named("task_received") if line["id"] == "succeed")
+        told = received["request"]
+        assert (told["name"], told["args"], told["argsrepr"]) == (
+            "run",
+            ["succeed"],
+            "('succeed',)",
+        )
+        assert (told["root_id"], told["hostname"]) == ("succeed", "w@h")
+        assert told["delivery_info"]["routing_key"] == "celery"
+        late = history.one("task_revoked")
+        assert late["request"]["args"] == ["succeed"]
+        assert late["said"] == {"terminated": False, "signum": None, "expired": True}
+        unread, unknown = history.one("task_rejected"), history.named("task_unknown")[0]
+        assert unread["message"]["headers"] == {}
+        assert unknown["message"]["headers"]["task"] == unknown["said"]["name"] == "nobody.knows"
+        assert unknown["message"]["content_type"] == "application/json"
+
+    @pytest.mark.follows("SIG-03")
+    def test_the_sender_of_what_happens_to_a_worker_has_the_app(self, history: History) -> None:
+        names = [*WORKER_SIGNALS, "celeryd_init", "worker_init", "worker_process_init"]
+        names += ["task_received", "task_unknown"]
+        for name in names:
+            assert {line["app"] for line in history.named(name)} == {"signalling"}, name
 
     def test_the_life_of_a_worker(self, history: History) -> None:
         order = [
             "import_modules",
             "celeryd_init",
-            "celeryd_after_setup",
             "worker_init",
+            "after_setup_logger",
+            "after_setup_task_logger",
+            "celeryd_after_setup",
             "worker_ready",
             "worker_shutting_down",
             "worker_shutdown",
@@ -228,6 +269,7 @@ class TestWhen:
         assert {"pid": ended[0]["pid"], "exitcode": 0} in ended
 
 
+@pytest.mark.follows("SIG-03")
 class TestWords:
     EXPECTED = {
         "before_task_publish": "body declare exchange headers properties retry_policy routing_key",
@@ -241,6 +283,8 @@ class TestWords:
         "task_revoked": "expired request signum terminated",
         "task_rejected": "exc message",
         "task_unknown": "exc id message name",
+        "after_setup_logger": "colorize format logfile logger loglevel",
+        "after_setup_task_logger": "colorize format logfile logger loglevel",
         "celeryd_init": "conf instance options",
         "celeryd_after_setup": "conf instance",
         "import_modules": "",
@@ -283,6 +327,7 @@ class TestWords:
         assert {line["sender"] for line in history.named(name)} == {"w@h"}
 
 
+@pytest.mark.follows("SIG-02")
 def test_a_fault_of_a_receiver_reaches_nobody(history: History) -> None:
     assert history.worker.count(r"receiver .* of signal task_prerun failed") > 5
     assert history.worker.count("a receiver's own fault") > 5
@@ -293,6 +338,8 @@ def test_threads_of_the_app_are_told_of(history: History) -> None:
     history.worker.wait_for(r"WARNING.*started threads \(watcher\).*worker_process_init")
 
 
+@pytest.mark.follows("SIG-03")
 def test_every_signal_has_been_heard(history: History) -> None:
-    silent = {"task_internal_error", "task_sent"}
+    silent = {"task_internal_error", "task_sent", "setup_logging", "user_preload_options"}
+    silent |= {"heartbeat_sent", *(name for name in signals.CATALOGUE if name[:5] in LATER)}
     assert {line["what"] for line in history.lines} >= signals.CATALOGUE.keys() - silent

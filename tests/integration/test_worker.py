@@ -74,6 +74,7 @@ def raised_by(result: Any) -> BaseException:
 
 
 class TestRetries:
+    @pytest.mark.follows("TASK-27")
     def test_a_task_that_retries_runs_again_under_its_id(
         self, worker: WorkerProcess, gate: Gate
     ) -> None:
@@ -86,6 +87,7 @@ class TestRetries:
         worker.wait_for(rf"stubborn\[{result.id}\] succeeded")
         assert worker.count(rf"stubborn\[{result.id}\] retry: Retry in 0s") == 2
 
+    @pytest.mark.follows("TASK-28")
     def test_used_up_with_an_exception_it_fails_with_that(
         self, worker: WorkerProcess, gate: Gate
     ) -> None:
@@ -96,6 +98,7 @@ class TestRetries:
         assert (type(error), error.args) == (LookupError, ("not there",))
         assert gate.deserted()
 
+    @pytest.mark.follows("TASK-28")
     def test_used_up_without_an_exception_it_says_so(
         self, worker: WorkerProcess, gate: Gate
     ) -> None:
@@ -106,9 +109,11 @@ class TestRetries:
         assert type(error) is MaxRetriesExceededError
         assert f"stubborn[{result.id}]" in str(error)
 
+    @pytest.mark.follows("TASK-27")
     def test_it_may_change_its_arguments(self, worker: WorkerProcess) -> None:
         assert working.change.delay(5, word="go").get(WAIT) == "go....."
 
+    @pytest.mark.follows("TASK-32")
     @pytest.mark.parametrize(("name", "jitter"), [("backs_off", 0), ("backs_off_with_jitter", 1)])
     def test_exceptions_of_a_kind_are_retried_later_each_time(
         self, worker: WorkerProcess, gate: Gate, name: str, jitter: bool
@@ -126,6 +131,7 @@ class TestRetries:
         assert 0.2 * (not jitter) <= second <= 0.2 + PUNCTUAL
         assert isinstance(raised_by(result), ConnectionError)
 
+    @pytest.mark.follows("TASK-32")
     def test_some_of_the_kind_may_be_left_out(self, worker: WorkerProcess, gate: Gate) -> None:
         result = working.not_for_this.delay(gate.address)
         gate.visitor().let_go()
@@ -134,6 +140,7 @@ class TestRetries:
 
 
 class TestTimes:
+    @pytest.mark.follows("CALL-03")
     @pytest.mark.parametrize("kind", ["countdown", "eta", "eta as text"])
     def test_it_waits_in_the_broker_and_runs_on_time(
         self, worker: WorkerProcess, gate: Gate, kind: str
@@ -154,6 +161,7 @@ class TestTimes:
         worker.wait_for(rf"arrive\[{result.id}\] succeeded")
         assert worker.count(rf"arrive\[{result.id}\] received") == 1, "never before its time"
 
+    @pytest.mark.follows("CALL-03")
     def test_an_eta_that_has_passed_runs_at_once(self, worker: WorkerProcess, gate: Gate) -> None:
         past = datetime.now(UTC) - timedelta(hours=1)
         result = working.arrive.apply_async((gate.address,), eta=past)
@@ -171,6 +179,7 @@ class TestTimes:
         assert words == ["soon", "late"]
         assert eventually(lambda: queue() == QueueSize())
 
+    @pytest.mark.follows("CALL-04", "QUIRK-22")
     def test_what_expires_while_it_waits_does_not_run(
         self, worker: WorkerProcess, gate: Gate
     ) -> None:
@@ -194,6 +203,7 @@ class TestTimes:
 
 
 class TestQueues:
+    @pytest.mark.follows("QUIRK-02")
     def test_higher_priority_first_then_oldest_first(self, start: StartWorker, gate: Gate) -> None:
         for word, priority in [("a", 0), ("b", 5), ("c", 9), ("d", 5), ("e", 0)]:
             working.pause.apply_async((gate.address, word), priority=priority, queue="ordered")
@@ -206,6 +216,7 @@ class TestQueues:
         assert "".join(words) == "cbdae"
         assert eventually(lambda: queue("ordered") == QueueSize())
 
+    @pytest.mark.follows("ROUTE-05", "ROUTE-11")
     def test_a_worker_takes_from_its_queues_only(self, start: StartWorker) -> None:
         for name in ("fruit", "nuts", "stones"):
             working.echo.apply_async((name,), queue=name, task_id=f"from-{name}")
@@ -243,6 +254,7 @@ class TestQueues:
 
 
 class TestRequest:
+    @pytest.mark.follows("TASK-25", "CALL-02", "CALL-14", "CALL-21", "ROUTE-10")
     def test_what_a_call_says_is_in_the_request(self, worker: WorkerProcess) -> None:
         result = working.request.apply_async(
             task_id="chosen",
@@ -270,6 +282,7 @@ class TestRequest:
             },
         }
 
+    @pytest.mark.follows("CALL-11", "CALL-12")
     def test_a_task_sent_by_a_task_belongs_to_its_tree(self, worker: WorkerProcess) -> None:
         first = working.parent.apply_async(root_id="root")
         second = app.AsyncResult(first.get(WAIT))
@@ -277,6 +290,7 @@ class TestRequest:
         assert (found["root_id"], found["parent_id"]) == ("root", first.id)
         assert first.children == [[[second.id, None], None]]
 
+    @pytest.mark.follows("TASK-45")
     def test_waiting_for_another_task_is_refused(self, worker: WorkerProcess) -> None:
         error = raised_by(working.waits_for_another.delay())
         assert type(error) is RuntimeError
@@ -285,6 +299,7 @@ class TestRequest:
 
 
 class TestStates:
+    @pytest.mark.follows("TASK-36")
     def test_states_are_seen_before_the_end(self, worker: WorkerProcess, gate: Gate) -> None:
         result = working.progress.delay(gate.address)
         for step in (1, 2):
@@ -294,6 +309,7 @@ class TestStates:
             run.let_go()
         assert result.get(WAIT) == "done"
 
+    @pytest.mark.follows("TASK-18")
     def test_a_tracked_start_is_seen(self, worker: WorkerProcess, gate: Gate) -> None:
         result = working.tracked.delay(gate.address)
         run = gate.visitor()
@@ -302,6 +318,7 @@ class TestStates:
         run.let_go()
         assert result.get(WAIT) is None
 
+    @pytest.mark.follows("TASK-18")
     def test_an_untracked_start_is_not(self, worker: WorkerProcess, gate: Gate) -> None:
         result = working.pause.delay(gate.address)
         run = gate.visitor()
@@ -309,6 +326,7 @@ class TestStates:
         run.let_go()
         result.get(WAIT)
 
+    @pytest.mark.follows("TASK-10", "RES-17")
     @pytest.mark.parametrize("by", ["task", "call"])
     def test_an_ignored_result_is_not_stored(
         self, worker: WorkerProcess, gate: Gate, by: str
@@ -323,6 +341,7 @@ class TestStates:
         assert app.store is not None
         assert app.store.get([task_key(result.id)]) == {}
 
+    @pytest.mark.follows("TASK-10")
     def test_a_call_may_ask_for_a_result_that_its_task_ignores(
         self, worker: WorkerProcess, gate: Gate
     ) -> None:
@@ -374,6 +393,7 @@ class TestProcesses:
         run.let_go()
         assert eventually(lambda: queue() == QueueSize())
 
+    @pytest.mark.follows("PROT-05")
     @pytest.mark.parametrize("by", ["option", "setting"])
     def test_a_process_is_replaced_after_so_many_tasks(self, start: StartWorker, by: str) -> None:
         if by == "option":
@@ -384,6 +404,7 @@ class TestProcesses:
         pids = [result.get(WAIT) for result in results]
         assert sorted(Counter(pids).values()) == [2, 2, 2]
 
+    @pytest.mark.follows("PROT-06")
     @pytest.mark.parametrize("by", ["option", "setting"])
     def test_a_process_that_has_grown_is_replaced(self, start: StartWorker, by: str) -> None:
         if by == "option":

@@ -116,6 +116,7 @@ def test_times_are_read_and_written_the_same(entry: dict[str, Any]) -> None:
             assert task.format_time(task.parse_time(text)) == text
 
 
+@pytest.mark.follows("SER-11")
 @each(MESSAGES)
 def test_argsrepr_is_the_same_text(entry: dict[str, Any]) -> None:
     headers = headers_of(entry)
@@ -147,6 +148,7 @@ def test_document_is_the_same_bytes(entry: dict[str, Any]) -> None:
     assert result.encode(result.decode(raw), extended=extended) == raw
 
 
+@pytest.mark.follows("RES-16")
 @each(ERRORS)
 def test_exception_is_rebuilt_and_described_the_same(entry: dict[str, Any]) -> None:
     described = result.decode(entry["document"].encode()).result

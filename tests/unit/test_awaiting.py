@@ -43,7 +43,7 @@ class Counted(MemoryBroker):
 @pytest.fixture
 def app() -> Iterator[Celery]:
     app = memory_app()
-    app._open["broker"] = Counted()
+    app.connections._open["broker"] = Counted()
     yield app
     app.close()
 
@@ -306,7 +306,7 @@ def test_after_close_there_are_new_threads(app: Celery) -> None:
     store = app.store
     app.close()
     assert threads() == []
-    app._open["store"] = store
+    app.connections._open["store"] = store
     assert asyncio.run(app.AsyncResult("one").aget()) == 5
 
 

@@ -47,6 +47,7 @@ def test_a_result_that_is_there_is_read(any_app: Celery) -> None:
     assert asyncio.run(any_app.AsyncResult("one").aget()) == 5
 
 
+@pytest.mark.follows("RES-26")
 def test_many_results_are_awaited_at_once(any_app: Celery) -> None:
     async def main() -> list[Any]:
         waits = [asyncio.create_task(any_app.AsyncResult(str(n)).aget(20)) for n in range(MANY)]
@@ -142,6 +143,7 @@ def test_no_time_is_one_look(timeout: float, any_app: Celery) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.follows("RES-26")
 def test_a_cancelled_wait_is_forgotten(any_app: Celery) -> None:
     async def main() -> None:
         results = [any_app.AsyncResult(id_) for id_ in ("one", "one", "two")]

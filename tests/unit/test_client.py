@@ -16,7 +16,8 @@ import pytest
 
 from celeriac import Celery, clock, signals
 from celeriac.brokers.memory import MemoryBroker
-from celeriac.client import Client, Options, changed, new_id, retry_options
+from celeriac.call_options import Options, changed, new_id, retry_options
+from celeriac.client import Client
 from celeriac.context import Context, current
 from celeriac.exceptions import (
     EncodeError,
@@ -56,6 +57,7 @@ def running() -> Iterator[Context]:
 # -- what a message says
 
 
+@pytest.mark.follows("ROUTE-10", "SER-11", "QUIRK-35")
 def test_a_call_without_options_is_celerys_message() -> None:
     publish = compose()
     assert (publish.queue, publish.due) == ("celery", None)
@@ -94,6 +96,7 @@ def test_a_call_without_options_is_celerys_message() -> None:
     }
 
 
+@pytest.mark.follows("CALL-02")
 def test_every_option_has_its_place() -> None:
     publish = compose(
         Options(
@@ -120,6 +123,7 @@ def test_every_option_has_its_place() -> None:
     assert said["ignore_result"] is True
 
 
+@pytest.mark.follows("CALL-11")
 def test_a_call_from_a_run_belongs_to_its_tree(running: Context) -> None:
     said = headers(compose())
     assert (said["root_id"], said["parent_id"]) == ("root", "run")
@@ -138,6 +142,7 @@ def test_after_a_fork_the_origin_is_the_child(monkeypatch: pytest.MonkeyPatch) -
     assert said["origin"].startswith("gen4711@")
 
 
+@pytest.mark.follows("SER-08")
 @pytest.mark.parametrize(
     ("args", "kwargs", "path"),
     [
@@ -158,6 +163,7 @@ def test_a_header_that_cannot_be_written_is_named() -> None:
 # -- times
 
 
+@pytest.mark.follows("CALL-03")
 def test_a_countdown_is_seconds_from_now() -> None:
     before = time()
     publish = compose(Options(countdown=60))
@@ -169,6 +175,7 @@ def test_a_countdown_is_seconds_from_now() -> None:
 MOMENT = datetime(2031, 7, 1, 12, 0, tzinfo=UTC)
 
 
+@pytest.mark.follows("CALL-03", "CALL-04")
 @pytest.mark.parametrize(
     ("given", "zone", "means"),
     [
@@ -189,12 +196,14 @@ def test_a_moment_comes_in_several_forms(given: Any, zone: Any, means: datetime)
     assert datetime.fromisoformat(said["eta"]).utcoffset() is not None
 
 
+@pytest.mark.follows("CALL-04")
 def test_expires_may_be_seconds_from_now() -> None:
     before = time()
     expires = seconds(headers(compose(Options(expires=90.5)))["expires"])
     assert before + 90.5 - 1e-5 <= expires <= time() + 90.5
 
 
+@pytest.mark.follows("CALL-04")
 def test_times_that_are_past_are_sent_all_the_same() -> None:
     publish = compose(Options(countdown=-5, expires=-3))
     assert publish.due is not None
@@ -212,6 +221,7 @@ def test_a_moment_must_be_a_time() -> None:
         compose(Options(eta="soon"))
 
 
+@pytest.mark.follows("TASK-09")
 def test_a_soft_limit_behind_the_hard_one_is_refused() -> None:
     with pytest.raises(ValueError, match="soft_time_limit 20 s is longer than time_limit 10 s"):
         compose(Options(time_limit=10, soft_time_limit=20))
@@ -235,10 +245,11 @@ def test_what_a_call_leaves_open_stays_as_it_was() -> None:
 
 
 def test_an_option_that_does_not_exist_is_named_with_those_that_do() -> None:
-    with pytest.raises(TypeError, match=r"no option 'link' in this version; options are: countdo"):
-        changed(Options(), {"link": 1})  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(TypeError, match=r"no option 'lnik' in this version; options are: add_to"):
+        changed(Options(), {"lnik": 1})
 
 
+@pytest.mark.follows("TASK-27")
 def test_a_retry_keeps_what_the_run_had() -> None:
     request = Context(
         id="one",
@@ -305,6 +316,7 @@ def test_a_batch_is_published_as_it_is() -> None:
     assert [delivery.message for delivery in claimed] == [p.message for p in publishes]
 
 
+@pytest.mark.follows("CALL-20")
 def test_a_broker_that_is_away_is_told() -> None:
     sender = client()
     assert isinstance(sender.broker, MemoryBroker)
@@ -313,6 +325,7 @@ def test_a_broker_that_is_away_is_told() -> None:
         sender.send([compose()])
 
 
+@pytest.mark.follows("CALL-12")
 def test_a_child_is_noted_in_the_run_that_sent_it(running: Context) -> None:
     client().note_child("child")
     assert running.children == [[["child", None], None]]
@@ -343,6 +356,7 @@ def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     signals.after_task_publish.disconnect(after)
 
 
+@pytest.mark.follows("CALL-18")
 def test_publishing_is_told_before_and_after(heard: list[tuple[str, dict[str, Any]]]) -> None:
     sender = client()
     publish = sender.compose("demo.add", (1,), {}, Options(queue="work", priority=3))
@@ -378,6 +392,7 @@ def test_nothing_is_told_after_a_failure(heard: list[tuple[str, dict[str, Any]]]
     assert [name for name, _ in heard] == ["before"]
 
 
+@pytest.mark.follows("CALL-18")
 def test_a_receiver_may_change_headers_and_properties() -> None:
     def change(headers: dict[str, Any], properties: dict[str, Any], **_: Any) -> None:
         headers["trace"] = "abc"

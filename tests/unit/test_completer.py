@@ -290,6 +290,7 @@ class TestResultRefusedByTheStore:
 
 
 class TestStoreAway:
+    @pytest.mark.follows("RES-22")
     @both
     def test_it_is_kept_and_committed_later(self, apart: Bench, policy: dict[str, Any]) -> None:
         flight = apart.claim(**policy)
@@ -325,6 +326,7 @@ class TestStoreAway:
             "results can be stored again",
         ]
 
+    @pytest.mark.follows("RES-22")
     def test_each_pause_is_longer_than_the_last(self, apart: Bench) -> None:
         apart.claim()
         apart.store.away = True
@@ -336,6 +338,7 @@ class TestStoreAway:
         assert pauses == sorted(pauses)
         assert pauses[-1] > 4 * pauses[0]
 
+    @pytest.mark.follows("TASK-30")
     @both
     def test_follow_ups_are_sent_once(self, apart: Bench, policy: dict[str, Any]) -> None:
         apart.claim(**policy)

@@ -23,6 +23,7 @@ def test_outside_of_runs_there_is_no_request() -> None:
     assert running() is None
 
 
+@pytest.mark.follows("TASK-26")
 def test_an_empty_request_is_that_of_a_direct_call() -> None:
     request = Context()
     assert request.called_directly
@@ -40,6 +41,7 @@ def test_unknown_headers_are_attributes() -> None:
     assert request.get("nothing", 3) == 3
 
 
+@pytest.mark.follows("TASK-25")
 def test_limits_are_hard_then_soft_on_the_wire_and_have_names() -> None:
     request = Context(timelimit=[30, 10])
     assert (request.time_limit, request.soft_time_limit) == (30, 10)

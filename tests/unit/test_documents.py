@@ -25,6 +25,7 @@ def read(put: Put) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.follows("RES-18")
 def test_a_document_of_a_child_is_stored_under_the_task_for_its_time() -> None:
     put = documents(result_expires=60.0).put(message("one"), b"{}", states.SUCCESS)
     assert put == Put("celery-task-meta-one", b"{}", 60.0, states.SUCCESS)

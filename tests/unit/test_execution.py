@@ -51,6 +51,7 @@ def diary() -> Iterator[Diary]:
 # -- what a task sees
 
 
+@pytest.mark.follows("TASK-25", "CALL-14")
 def test_a_task_sees_its_request(app: Celery) -> None:
     seen: list[Any] = []
 
@@ -100,6 +101,7 @@ def test_a_task_sees_its_request(app: Celery) -> None:
     assert current.get() is None, "it is over"
 
 
+@pytest.mark.follows("TASK-10", "QUIRK-35")
 def test_the_worker_decides_where_the_caller_left_it_open(app: Celery) -> None:
     app.task(name="quiet", ignore_result=True)(lambda: 1)
     sender = memory_app("that does not know the task")
@@ -110,6 +112,7 @@ def test_the_worker_decides_where_the_caller_left_it_open(app: Celery) -> None:
     assert document(run(app, decided)).result == 1
 
 
+@pytest.mark.follows("CALL-14")
 def test_headers_keep_their_types(app: Celery) -> None:
     seen: list[Any] = []
     when = datetime(2031, 7, 1, tzinfo=UTC)
@@ -118,6 +121,7 @@ def test_headers_keep_their_types(app: Celery) -> None:
     assert seen == [{"when": when, "odd": "\ud800"}]
 
 
+@pytest.mark.follows("TASK-03")
 def test_a_class_that_overrides_call_is_called(app: Celery) -> None:
     class Timed(Task[Any, Any]):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -128,6 +132,7 @@ def test_a_class_that_overrides_call_is_called(app: Celery) -> None:
     assert document(outcome).result == ["timed", "mine", 2]
 
 
+@pytest.mark.follows("TASK-03")
 def test_a_class_based_task_runs(app: Celery) -> None:
     class Add(Task[[int, int], int]):
         name = "sums.add"
@@ -177,6 +182,7 @@ def test_without_the_extension_the_document_is_short() -> None:
     ]
 
 
+@pytest.mark.follows("TASK-19", "CALL-12")
 def test_what_a_run_sends_is_among_its_children(app: Celery) -> None:
     leaf = app.task(name="leaf")(lambda: None)
     spread = app.task(name="spread")(lambda: [leaf.delay().id, leaf.delay().id])
@@ -185,6 +191,7 @@ def test_what_a_run_sends_is_among_its_children(app: Celery) -> None:
     assert [headers(d)["parent_id"] for d in claim(app)] == [found.task_id] * 2
 
 
+@pytest.mark.follows("SER-07")
 @pytest.mark.parametrize(
     ("value", "path"),
     [(object(), "result"), ({"rows": [1, {2}]}, r'result\["rows"\]\[1\]')],
@@ -260,6 +267,7 @@ def test_wrong_arguments_are_a_failure(app: Celery) -> None:
     assert document(outcome).result["exc_type"] == "TypeError"
 
 
+@pytest.mark.follows("WORK-38")
 def test_the_frames_of_a_failure_are_let_go(app: Celery) -> None:
     class Big: ...
 
@@ -278,6 +286,7 @@ def test_the_frames_of_a_failure_are_let_go(app: Celery) -> None:
 # -- ignored results
 
 
+@pytest.mark.follows("TASK-10")
 def test_an_ignored_result_is_not_stored(app: Celery) -> None:
     quiet = app.task(name="quiet", ignore_result=True)(lambda x: 1 / x)
     for x, ending in ((1, Ending.SUCCEEDED), (0, Ending.FAILED)):
@@ -285,6 +294,7 @@ def test_an_ignored_result_is_not_stored(app: Celery) -> None:
         assert (outcome.ending, outcome.document) == (ending, b"")
 
 
+@pytest.mark.follows("TASK-11")
 def test_its_errors_are_if_the_task_says_so(app: Celery) -> None:
     options: Any = {"ignore_result": True, "store_errors_even_if_ignored": True}
     quiet = app.task(name="quiet", **options)(lambda x: 1 / x)
@@ -301,6 +311,7 @@ def test_an_ignored_result_need_not_be_writable(app: Celery) -> None:
 # -- the other endings
 
 
+@pytest.mark.follows("TASK-33")
 def test_ignore_leaves_the_state_as_it_is(app: Celery) -> None:
     @app.task(name="skip")
     def skip() -> None:
@@ -310,6 +321,7 @@ def test_ignore_leaves_the_state_as_it_is(app: Celery) -> None:
     assert (outcome.ending, outcome.state, outcome.document) == (Ending.IGNORED, "IGNORED", b"")
 
 
+@pytest.mark.follows("TASK-34")
 def test_reject_is_a_failure_whose_message_is_kept(app: Celery) -> None:
     @app.task(name="refuse")
     def refuse() -> None:
@@ -321,6 +333,7 @@ def test_reject_is_a_failure_whose_message_is_kept(app: Celery) -> None:
     assert document(outcome).result == exception_document(Reject("no paper"))
 
 
+@pytest.mark.follows("TASK-34")
 def test_reject_with_requeue_gives_the_message_back(app: Celery) -> None:
     @app.task(name="refuse")
     def refuse() -> None:
@@ -365,6 +378,7 @@ def test_a_run_that_asks_begins_with_leave_only(app: Celery) -> None:
     assert (refusing.asked, ran) == ([5], [1, 1]), "who does not ask just runs"
 
 
+@pytest.mark.follows("TASK-18")
 @pytest.mark.parametrize("extended", [True, False])
 def test_the_start_is_told_if_asked_for(extended: bool) -> None:
     app = memory_app(result_extended=extended)

@@ -32,6 +32,7 @@ def app() -> Celery:
 # -- retry
 
 
+@pytest.mark.follows("TASK-27", "QUIRK-06")
 def test_a_retry_brings_its_next_run(app: Celery) -> None:
     @app.task(name="flaky", bind=True)
     def flaky(self: Any, x: int) -> None:
@@ -63,6 +64,7 @@ def test_a_retry_without_a_cause_has_none(app: Celery) -> None:
     assert document(outcome).result is None
 
 
+@pytest.mark.follows("TASK-28")
 def test_the_next_run_counts_and_the_last_one_fails(app: Celery) -> None:
     flaky = app.task(name="flaky", bind=True, max_retries=2)(lambda self: self.retry(countdown=0))
     outcome = run_sent(app, flaky.delay)
@@ -90,6 +92,7 @@ def test_a_retry_that_is_not_raised_goes_out_with_the_result(app: Celery) -> Non
 # -- autoretry
 
 
+@pytest.mark.follows("TASK-32")
 def test_a_listed_exception_is_retried_without_asking(app: Celery) -> None:
     @app.task(name="flaky", autoretry_for=(OSError,), default_retry_delay=30, max_retries=1)
     def flaky() -> None:
@@ -107,6 +110,7 @@ def test_a_listed_exception_is_retried_without_asking(app: Celery) -> None:
     assert "in flaky" in found.traceback
 
 
+@pytest.mark.follows("TASK-32")
 def test_other_exceptions_are_failures(app: Celery) -> None:
     options: Any = {"autoretry_for": [Exception], "dont_autoretry_for": [KeyError]}
 
@@ -117,6 +121,7 @@ def test_other_exceptions_are_failures(app: Celery) -> None:
     assert run_sent(app, flaky.delay).ending is Ending.FAILED
 
 
+@pytest.mark.follows("TASK-32")
 def test_backoff_doubles_from_run_to_run(app: Celery) -> None:
     options: Any = {"retry_backoff": 10, "retry_jitter": False, "retry_backoff_max": 35}
 
@@ -134,6 +139,7 @@ def test_backoff_doubles_from_run_to_run(app: Celery) -> None:
     assert delays == [10, 20, 35, 35]
 
 
+@pytest.mark.follows("TASK-32")
 def test_retry_kwargs_are_passed_on(app: Celery) -> None:
     options: Any = {"retry_kwargs": {"max_retries": 1, "countdown": 5, "queue": "slow"}}
 

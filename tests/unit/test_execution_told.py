@@ -68,6 +68,7 @@ def told(app: Celery, diary: Diary, function: Any, **options: Any) -> Task[Any, 
     return task
 
 
+@pytest.mark.follows("TASK-35")
 def test_what_is_told_of_a_success(app: Celery, diary: Diary) -> None:
     task = told(app, diary, lambda x, y: x + y)
     assert diary.names == [
@@ -83,6 +84,7 @@ def test_what_is_told_of_a_success(app: Celery, diary: Diary) -> None:
     assert success["runtime"] >= 0
 
 
+@pytest.mark.follows("TASK-35")
 def test_what_is_told_of_a_failure(app: Celery, diary: Diary) -> None:
     error = KeyError("k")
 
@@ -110,6 +112,7 @@ def test_what_is_told_of_a_failure(app: Celery, diary: Diary) -> None:
     assert failure["traceback"].tb_frame.f_code is fail.__code__
 
 
+@pytest.mark.follows("TASK-35")
 def test_what_is_told_of_a_retry(app: Celery, diary: Diary) -> None:
     error = KeyError("k")
 
@@ -130,6 +133,7 @@ def test_what_is_told_of_a_retry(app: Celery, diary: Diary) -> None:
     assert said["request"].id == "mine"
 
 
+@pytest.mark.follows("TASK-34")
 @pytest.mark.parametrize(
     ("steering", "names", "state"),
     [
@@ -171,6 +175,7 @@ def test_handlers_and_receivers_run_within_the_run(app: Celery) -> None:
     assert headers(claim(app)[0])["parent_id"] == "mine"
 
 
+@pytest.mark.follows("TASK-35")
 @pytest.mark.parametrize(
     ("handler", "ending"),
     [
@@ -212,6 +217,7 @@ def test_an_error_in_a_handler_hides_no_failure(handler: str, app: Celery) -> No
         assert document(outcome).result["exc_type"] == "KeyError"
 
 
+@pytest.mark.follows("SIG-02")
 @pytest.mark.parametrize("name", ["task_prerun", "task_success", "task_postrun"])
 def test_an_error_in_a_receiver_changes_nothing(
     name: str, app: Celery, caplog: pytest.LogCaptureFixture
@@ -232,6 +238,7 @@ def test_an_error_in_a_receiver_changes_nothing(
 # -- what a worker logs
 
 
+@pytest.mark.follows("TASK-21", "TASK-41", "LOG-08")
 @pytest.mark.parametrize(
     ("x", "level", "text"),
     [
@@ -240,7 +247,7 @@ def test_an_error_in_a_receiver_changes_nothing(
         (-1, "INFO", "Task shown[mine] raised expected: KeyError('k')"),
         (-2, "INFO", "Task shown[mine] retry: Retry in 9s: ValueError('v')"),
         (-3, "INFO", "Task shown[mine] ignored"),
-        (-4, "WARNING", "Task shown[mine] rejected: ('no', False)"),
+        (-4, "WARNING", "Task shown[mine] reject requeue=False: no"),
     ],
 )
 def test_log_lines_are_celerys(
@@ -266,7 +273,7 @@ def test_log_lines_are_celerys(
     (record,) = caplog.records
     assert record.levelname == level
     assert record.getMessage().startswith(text.format(outcome.runtime))
-    assert ("Traceback" in record.getMessage()) == (level == "ERROR")
+    assert (record.exc_info is not None) == (level in {"ERROR", "WARNING"})
 
 
 # -- what failed outside of the task
@@ -289,9 +296,11 @@ def test_a_fault_of_our_own_is_a_failure_too(app: Celery, caplog: pytest.LogCapt
     assert (outcome.ending, outcome.state) == (Ending.FAILED, "FAILURE")
     found = document(outcome)
     assert (found.task_id, found.result) == ("mine", exception_document(error))
-    assert "Task ping[mine] broke down" in caplog.text
+    assert "Task ping[mine] INTERNAL ERROR: RuntimeError('ours')" in caplog.text
     (said,) = told_of
     assert said["exception"] is error
+    assert said["sender"] is ping
+    assert (said["request"].id, said["args"], said["kwargs"]) == ("mine", [], {})
     assert said.keys() == {
         *("signal", "sender", "task_id", "args", "kwargs", "request", "exception"),
         *("traceback", "einfo"),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.app import Celery, find_app
+from celeriac.app import Celery
+from celeriac.app_spec import find_app
 from celeriac.exceptions import AppNotFound
 from tests.fixtures.packages import standing_in, write
 
@@ -72,6 +73,7 @@ FOUND: dict[str, tuple[dict[str, str], str]] = {
 }
 
 
+@pytest.mark.follows("APP-39")
 @pytest.mark.parametrize("case", FOUND)
 def test_it_leads_to(case: str, folder: Path) -> None:
     files, spec = FOUND[case]

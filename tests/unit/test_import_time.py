@@ -23,11 +23,13 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 OURS = {
-    "app", "backoff", "brokers", "brokers.base", "brokers.urls", "client", "clock", "completion",
-    "context", "exceptions", "imports", "log", "message", "result", "results", "results.base",
-    "results.urls", "retry", "routing", "settings", "settings.configuration", "settings.masking",
-    "settings.sources", "settings.spelling", "settings.table", "settings.validation", "signals",
-    "states", "task", "wire", "wire.json", "wire.repr", "wire.result", "wire.task",
+    "annotations", "app", "backoff", "brokers", "brokers.base", "brokers.urls", "call_options", "canvas",
+    "canvas.signatures", "client", "clock", "completion", "configured", "connections", "context",
+    "current", "exceptions", "imports", "loaders", "log", "message", "parameters", "proxies",
+    "publication", "registry", "result", "results", "results.base", "results.urls", "retry", "routing",
+    "settings", "settings.configuration", "settings.masking", "settings.sources", "settings.spelling",
+    "settings.table", "settings.validation", "signals", "states", "task", "task_factory",
+    "task_options", "wire", "wire.json", "wire.repr", "wire.result", "wire.task",
 }  # fmt: skip
 
 OTHERS = {
@@ -37,7 +39,7 @@ OTHERS = {
     "operator", "platform", "random", "re", "reprlib", "string", "struct", "textwrap", "threading",
     "types", "typing", "uuid", "warnings", "weakref", "zoneinfo",
     # Logging's, and theirs.
-    "atexit", "linecache", "token", "tokenize", "traceback",
+    "atexit", "copy", "linecache", "token", "tokenize", "traceback",
     # Random's and zoneinfo's.
     "bisect", "sysconfig",
     "__future__",

@@ -64,6 +64,7 @@ def failure(app: Celery, id_: str, error: BaseException, status: str = "FAILURE"
 # -- what is there
 
 
+@pytest.mark.follows("RES-01", "QUIRK-29")
 def test_nothing_is_known_of_an_unknown_id(app: Celery) -> None:
     result = app.AsyncResult("nowhere")
     assert (result.state, result.status) == ("PENDING", "PENDING")
@@ -74,6 +75,7 @@ def test_nothing_is_known_of_an_unknown_id(app: Celery) -> None:
     assert not result.failed()
 
 
+@pytest.mark.follows("RES-04")
 def test_a_success_is_read_from_the_store(app: Celery) -> None:
     @app.task(name="sums.add")
     def add(x: int, y: int) -> int:
@@ -90,6 +92,7 @@ def test_a_success_is_read_from_the_store(app: Celery) -> None:
     assert result.date_done.endswith("+00:00")
 
 
+@pytest.mark.follows("RES-04")
 def test_what_a_task_was_called_with_is_stored_too(app: Celery) -> None:
     add = app.task(name="sums.add", bind=True)(lambda self, x, y: x + y)
     result = add.apply_async((1,), {"y": 2}, queue="urgent")
@@ -98,6 +101,7 @@ def test_what_a_task_was_called_with_is_stored_too(app: Celery) -> None:
     assert (result.worker, result.retries, result.queue) == (HOST, 0, "urgent")
 
 
+@pytest.mark.follows("RES-04")
 def test_or_not_if_the_settings_say_so() -> None:
     app = memory_app(result_extended=False)
     result = app.task(name="ping")(lambda: None).delay()
@@ -106,6 +110,7 @@ def test_or_not_if_the_settings_say_so() -> None:
     assert (result.name, result.args, result.worker, result.queue) == (None,) * 4
 
 
+@pytest.mark.follows("RES-01")
 def test_a_state_of_the_users_own_shows_its_meta(app: Celery) -> None:
     store(app, "one", "PROGRESS", {"done": 1})
     result = app.AsyncResult("one")
@@ -125,6 +130,7 @@ def test_a_final_result_is_read_once(app: Celery) -> None:
     assert asyncio.run(result.aget()) == 5
 
 
+@pytest.mark.follows("RES-06")
 def test_what_is_forgotten_is_unknown(app: Celery) -> None:
     store(app, "one", "SUCCESS", 5)
     result = app.AsyncResult("one")
@@ -146,6 +152,7 @@ def test_a_result_is_its_id(app: Celery) -> None:
 # -- failures
 
 
+@pytest.mark.follows("RES-02", "RES-15", "RES-16")
 def test_a_failure_is_the_original_exception(app: Celery) -> None:
     @app.task(name="buy")
     def buy() -> None:
@@ -167,6 +174,7 @@ def test_a_failure_is_the_original_exception(app: Celery) -> None:
     assert result.traceback in str(cause) + "\n"
 
 
+@pytest.mark.follows("RES-02")
 def test_a_failure_may_be_returned(app: Celery) -> None:
     failure(app, "one", ShopError(7, "sold out"))
     result = app.AsyncResult("one")
@@ -183,6 +191,7 @@ def test_a_failure_may_be_asked_for_again_and_again(app: Celery) -> None:
             result.get()
 
 
+@pytest.mark.follows("RES-16")
 def test_a_class_that_is_not_loaded_is_made_up(app: Celery) -> None:
     store(app, "one", "FAILURE", {"exc_type": "Far", "exc_message": ["x"], "exc_module": "a.b"})
     with pytest.raises(Exception, match="x") as caught:
@@ -191,12 +200,14 @@ def test_a_class_that_is_not_loaded_is_made_up(app: Celery) -> None:
     assert caught.value.__cause__ is None, "there was no traceback"
 
 
+@pytest.mark.follows("RES-01")
 def test_a_revoked_task_raises(app: Celery) -> None:
     failure(app, "one", TaskRevokedError("expired"), "REVOKED")
     with pytest.raises(TaskRevokedError, match="expired"):
         app.AsyncResult("one").get()
 
 
+@pytest.mark.follows("RES-01")
 def test_a_retry_is_no_failure_yet(app: Celery) -> None:
     failure(app, "one", KeyError("k"), "RETRY")
     result = app.AsyncResult("one")
@@ -223,6 +234,7 @@ def test_a_failure_of_the_users_own_without_an_exception_is_told(app: Celery) ->
 # -- waiting
 
 
+@pytest.mark.follows("RES-02")
 def test_waiting_ends_with_the_result(any_app: Celery) -> None:
     result: AsyncResult[int] = any_app.AsyncResult("one")
     got: list[int] = []
@@ -248,6 +260,7 @@ def test_one_result_may_be_waited_for_by_many(any_app: Celery) -> None:
     assert got == [5] * 5
 
 
+@pytest.mark.follows("RES-02")
 def test_waiting_ends_with_its_time(any_app: Celery) -> None:
     store(any_app, "one", "STARTED")
     result = any_app.AsyncResult("one")
@@ -259,6 +272,7 @@ def test_waiting_ends_with_its_time(any_app: Celery) -> None:
     assert isinstance(caught.value, builtins.TimeoutError)
 
 
+@pytest.mark.follows("RES-23")
 @pytest.mark.parametrize("timeout", [0, -1])
 def test_no_time_is_one_look(timeout: float, any_app: Celery) -> None:
     result = any_app.AsyncResult("one")
@@ -297,6 +311,7 @@ def test_a_store_that_goes_away_ends_the_wait(app: Celery) -> None:
     assert len(caught) == 1
 
 
+@pytest.mark.follows("RES-17")
 def test_nobody_waits_for_what_is_ignored() -> None:
     app = Celery("x", broker="memory://", backend="disabled://")
     quiet = app.task(name="quiet", ignore_result=True)(lambda: None)
@@ -318,6 +333,7 @@ def test_disabled_results_are_told() -> None:
 # -- inside a task
 
 
+@pytest.mark.follows("TASK-45")
 def test_a_task_does_not_wait_for_another(app: Celery) -> None:
     store(app, "one", "SUCCESS", 5)
     result = app.AsyncResult("one")
@@ -350,6 +366,7 @@ def test_a_task_that_is_called_directly_may_wait(app: Celery) -> None:
     assert inner() == 5
 
 
+@pytest.mark.follows("TASK-33")
 def test_an_ignored_task_leaves_no_result(app: Celery) -> None:
     @app.task(name="ignored")
     def ignored() -> None:

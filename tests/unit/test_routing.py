@@ -7,10 +7,12 @@ from celeriac.routing import Router
 from celeriac.settings import Settings
 
 
+@pytest.mark.follows("ROUTE-03")
 def test_what_the_call_says_counts() -> None:
     assert Router(Settings()).route("urgent", 7) == ("urgent", 7)
 
 
+@pytest.mark.follows("ROUTE-10")
 def test_the_settings_decide_the_rest() -> None:
     router = Router(Settings(task_default_queue="work", task_default_priority=4))
     assert router.route(None, None) == ("work", 4)
@@ -18,6 +20,7 @@ def test_the_settings_decide_the_rest() -> None:
     assert router.route(None, 7) == ("work", 7)
 
 
+@pytest.mark.follows("ROUTE-10")
 def test_without_settings_it_is_celerys_queue_and_no_priority() -> None:
     assert Router(Settings()).route(None, None) == ("celery", 0)
 

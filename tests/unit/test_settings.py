@@ -49,6 +49,7 @@ def often_switching() -> Iterator[None]:
 # -- reading and writing
 
 
+@pytest.mark.follows("APP-04", "APP-09")
 def test_attributes_and_items_under_both_names(conf: Configuration) -> None:
     conf.task_time_limit = 30
     assert conf.CELERYD_TASK_TIME_LIMIT == conf["CELERYD_TASK_TIME_LIMIT"] == 30.0
@@ -178,6 +179,7 @@ def test_reading_costs_one_call(conf: Configuration) -> None:
 # -- layers
 
 
+@pytest.mark.follows("APP-04")
 def test_direct_assignments_survive_a_later_load(conf: Configuration) -> None:
     conf.task_time_limit = 30
     conf.load({"task_time_limit": 60, "task_soft_time_limit": 50})
@@ -190,6 +192,7 @@ def test_a_load_replaces_the_one_before(conf: Configuration) -> None:
     assert (conf.task_time_limit, conf.task_soft_time_limit) == (None, 50.0)
 
 
+@pytest.mark.follows("APP-12")
 def test_added_defaults_fill_only_what_nobody_gave(conf: Configuration) -> None:
     conf.add_defaults({"task_time_limit": 1, "task_soft_time_limit": 1})
     conf.add_defaults({"task_time_limit": 2, "worker_concurrency": 2})
@@ -198,6 +201,7 @@ def test_added_defaults_fill_only_what_nobody_gave(conf: Configuration) -> None:
     assert limits == (1.0, 3.0, 2)
 
 
+@pytest.mark.follows("APP-14")
 def test_the_environment_wins(conf: Configuration, monkeypatch: pytest.MonkeyPatch) -> None:
     conf.broker_url = "redis://assigned"
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://environment")
@@ -207,6 +211,21 @@ def test_the_environment_wins(conf: Configuration, monkeypatch: pytest.MonkeyPat
     assert conf.result_backend == "redis://assigned"
     assert conf.is_set("broker_url")
     assert not conf.is_set("task_acks_late")
+
+
+@pytest.mark.follows("APP-14")
+@pytest.mark.parametrize(
+    "name", ["broker_url", "broker_read_url", "broker_write_url", "result_backend"]
+)
+def test_each_variable_of_the_environment_is_a_setting(
+    name: str, conf: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"CELERY_{name.upper()}", "redis://environment")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SettingNotReadWarning)
+        conf.load({name: "redis://loaded"})
+        conf[name] = "redis://assigned"
+    assert conf[name] == "redis://environment"
 
 
 # -- sources
@@ -234,6 +253,7 @@ def test_modules_and_objects_give_their_known_names(conf: Configuration) -> None
         assert (conf.task_time_limit, conf.task_soft_time_limit) == (40.0, 35.0)
 
 
+@pytest.mark.follows("APP-09")
 def test_old_style_sources(conf: Configuration) -> None:
     conf.load(_module(CELERY_ACKS_LATE=False, CELERYD_CONCURRENCY="4", CELERY_DB_REUSE_MAX=1))
     assert (conf.task_acks_late, conf.worker_concurrency) == (False, 4)
@@ -246,6 +266,7 @@ def test_django_names_its_zone_time_zone(conf: Configuration) -> None:
     assert conf.timezone == "Asia/Tokyo"
 
 
+@pytest.mark.follows("APP-08")
 @pytest.mark.parametrize("namespace", ["CELERY", "CELERY_", "celery"])
 def test_a_namespace_selects_its_names(conf: Configuration, namespace: str) -> None:
     prefix = namespace.rstrip("_") + "_"
@@ -254,12 +275,14 @@ def test_a_namespace_selects_its_names(conf: Configuration, namespace: str) -> N
     assert (conf.task_acks_late, conf.task_time_limit) == (False, None)
 
 
+@pytest.mark.follows("APP-08")
 def test_a_namespace_takes_no_old_names_and_says_what_it_leaves(conf: Configuration) -> None:
     with pytest.warns(SettingNotReadWarning, match="CELERY_ACKS_LATE is not a setting"):
         conf.load({"CELERY_ACKS_LATE": False}, namespace="CELERY")
     assert conf.task_acks_late is True
 
 
+@pytest.mark.follows("APP-09")
 def test_mixing_styles_is_refused_with_the_renames(conf: Configuration) -> None:
     mixed = {"CELERY_ACKS_LATE": True, "task_time_limit": 3, "task_soft_time_limit": 3}
     with pytest.raises(ImproperlyConfigured, match="CELERY_ACKS_LATE -> task_acks_late") as caught:
@@ -270,6 +293,7 @@ def test_mixing_styles_is_refused_with_the_renames(conf: Configuration) -> None:
         conf.update(mostly_old)
 
 
+@pytest.mark.follows("APP-09")
 def test_both_spellings_side_by_side_are_no_mixture(conf: Configuration) -> None:
     both = {"CELERY_ACKS_LATE": True, "task_acks_late": False, "task_time_limit": 3}
     conf.load(both)
@@ -429,3 +453,41 @@ def test_asking_for_what_happens_anyway_is_no_reason_to_warn(conf: Configuration
         warnings.simplefilter("error")
         conf.update(task_serializer="json", enable_utc=True, task_time_limit=3)
         assert conf.snapshot.task_compression is None
+
+
+# -- deprecated names
+
+
+@pytest.mark.follows("APP-10")
+def test_old_names_in_use_are_known_with_those_of_today() -> None:
+    conf = Configuration()
+    conf.load({"CELERY_TASK_SERIALIZER": "json"})
+    conf.add_defaults({"CELERY_TIMEZONE": "UTC"})
+    conf.update(result_expires=60)
+    assert conf.deprecated == {
+        "CELERY_TASK_SERIALIZER": "task_serializer",
+        "CELERY_TIMEZONE": "timezone",
+    }
+
+
+@pytest.mark.follows("APP-10")
+@pytest.mark.parametrize(
+    ("source_name", "namespace"), [("django.conf:settings", None), ("settings", "CELERY")]
+)
+def test_old_names_of_django_and_names_under_a_namespace_are_nothing_to_warn_of(
+    source_name: str, namespace: str | None
+) -> None:
+    conf = Configuration()
+    conf.load({"CELERY_TIMEZONE": "UTC"}, namespace=namespace, source_name=source_name)
+    assert conf.timezone == "UTC"
+    assert conf.deprecated == {}
+
+
+@pytest.mark.follows("APP-10")
+def test_a_setting_that_celery_has_deprecated() -> None:
+    conf = Configuration()
+    assert conf.deprecated == {}
+    conf.task_acks_on_failure_or_timeout = True
+    assert conf.deprecated == {
+        "task_acks_on_failure_or_timeout": "task_acks_on_failure, task_acks_on_timeout"
+    }

@@ -4,6 +4,7 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "celeriac"
 CELERY = json.loads((ROOT / "tests" / "fixtures" / "celery_settings.json").read_text("utf-8"))
 
-OURS = {"broker_timeout", "task_delivery_limit", "task_unknown_ttl", "worker_grace"}
+OURS = {
+    *("broker_timeout", "task_delivery_limit", "task_unknown_ttl", "worker_grace"),
+    "worker_log_style",
+}
 UNLISTED = {
     "dynamodb_endpoint_url",
     "gcs_threadpool_maxsize",
@@ -54,10 +58,29 @@ def test_every_setting_of_celery_is_in_the_table_and_nothing_unknown() -> None:
     assert set(CELERY) | OURS | UNLISTED == NAMES
 
 
+@pytest.mark.follows("APP-09")
 def test_old_names_are_those_of_celery() -> None:
     assert {e.name: list(e.old_names) for e in entries() if e.old_names} == {
         name: old for name, (old, _) in CELERY.items()
     }
+
+
+@pytest.mark.follows("APP-09")
+@pytest.mark.parametrize(
+    ("old", "name"), [(old, name) for name, (olds, _) in CELERY.items() for old in olds]
+)
+def test_an_old_name_is_understood_wherever_the_new_one_is(
+    old: str, name: str, conf: Configuration
+) -> None:
+    default = getattr(DEFAULTS, name)
+    for source in ({old: default}, SimpleNamespace(**{old: default})):
+        conf.load(source)
+        assert conf.is_set(name)
+        conf.load({})
+        assert not conf.is_set(name)
+    conf[old] = default
+    assert conf.is_set(name)
+    assert conf[old] == getattr(conf, old) == conf[name] == default
 
 
 def test_the_second_column_is_celerys() -> None:
@@ -68,6 +91,7 @@ def test_the_second_column_is_celerys() -> None:
         assert (list(ours) if isinstance(ours, tuple) else ours) == theirs, name
 
 
+@pytest.mark.follows("TASK-14", "TASK-16", "LOG-04")
 def test_the_columns_differ_where_the_design_says() -> None:
     ours, theirs = Settings(), celery_column()
     assert {name: (getattr(ours, name), value) for name, value in theirs.items()} == {
@@ -108,6 +132,7 @@ def test_defaults_are_not_shared_between_configurations(conf: Configuration) -> 
 # -- masking
 
 
+@pytest.mark.follows("APP-11", "BROK-17")
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
@@ -149,6 +174,7 @@ def test_secret_names() -> None:
     assert is_secret("MY_API_KEY")
 
 
+@pytest.mark.follows("APP-11", "SEC-05")
 def test_what_is_printed_holds_no_secret(conf: Configuration) -> None:
     conf.update(broker_url=["redis://:hunter2@h", "redis://i"], result_backend="redis://:hunter2@h")
     with pytest.warns(SettingNotReadWarning):

@@ -92,3 +92,26 @@ def test_endings_that_count_nothing_know_no_limit(ending: Ending) -> None:
 @pytest.mark.parametrize("ending", [Ending.EXPIRED, Ending.REVOKED, Ending.UNDECODABLE])
 def test_a_message_without_a_known_task_is_settled_all_the_same(ending: Ending) -> None:
     assert settle(ending, None, 0, LIMIT) == TABLE[ending][1]
+
+
+@pytest.mark.follows("TASK-17")
+@pytest.mark.parametrize(
+    ("changes", "retries", "decision"),
+    [
+        ({}, 0, Decision(ACK, retries=True)),
+        ({}, 2, Decision(ACK, retries=True)),
+        ({}, 3, Decision(ACK, fails=True)),
+        ({"max_retries": None}, 99, Decision(ACK, retries=True)),
+        ({"reject_on_worker_lost": False}, 0, Decision(ACK, retries=True)),
+        ({"acks_late": False}, 0, Decision(None, retries=True)),
+        ({"acks_late": False}, 3, Decision(None, fails=True)),
+    ],
+    ids=str,
+)
+def test_a_run_that_died_may_be_retried_in_place_of_being_run_again(
+    changes: dict[str, Any], retries: int, decision: Decision
+) -> None:
+    task = options(retry_on_worker_lost=True, **changes)
+    assert settle(Ending.LOST, task, 0, LIMIT, retries) == decision
+    assert settle(Ending.SUCCEEDED, task, 0, LIMIT, retries).retries is False
+    assert settle(Ending.TIMED_OUT, task, 0, LIMIT, retries).retries is False

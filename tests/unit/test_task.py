@@ -14,11 +14,12 @@ from celeriac.exceptions import (
     EncodeError,
     MaxRetriesExceededError,
     OperationalError,
+    Reject,
     Retry,
 )
 from celeriac.message import Publish
 from celeriac.wire import result as wire
-from tests.fixtures.runs import HandPort, body, claim, headers, memory_app
+from tests.fixtures.runs import HandPort, body, claim, headers, memory_app, work
 
 
 @pytest.fixture
@@ -50,6 +51,7 @@ def inside(task: Task[Any, Any], **fields: Any) -> Iterator[Context]:
 # -- sending
 
 
+@pytest.mark.follows("CALL-01")
 def test_delay_sends_and_returns_the_result_to_come(app: Celery, add: Task[..., int]) -> None:
     result = add.delay(1, y=2)
     (delivery,) = claim(app, "work")
@@ -60,6 +62,7 @@ def test_delay_sends_and_returns_the_result_to_come(app: Celery, add: Task[..., 
     assert result.state == "PENDING"
 
 
+@pytest.mark.follows("TASK-23", "CALL-02", "ROUTE-03")
 def test_what_the_call_says_counts_more_than_what_the_task_says(
     app: Celery, add: Task[..., int]
 ) -> None:
@@ -68,6 +71,7 @@ def test_what_the_call_says_counts_more_than_what_the_task_says(
     assert (delivery.message.id, delivery.message.priority) == ("mine", 0)
 
 
+@pytest.mark.follows("ROUTE-10")
 def test_what_neither_says_the_settings_say() -> None:
     app = memory_app(task_default_queue="work", task_default_priority=6, task_ignore_result=True)
     add = app.task(name="sums.add")(lambda: None)
@@ -77,6 +81,7 @@ def test_what_neither_says_the_settings_say() -> None:
     assert headers(delivery)["ignore_result"] is True
 
 
+@pytest.mark.follows("TASK-09", "TASK-23")
 def test_limits_and_expiry_of_a_task_are_in_its_messages(app: Celery) -> None:
     slow = app.task(name="slow", time_limit=30, soft_time_limit=10, expires=60)(lambda: None)
     slow.delay()
@@ -89,6 +94,7 @@ def test_limits_and_expiry_of_a_task_are_in_its_messages(app: Celery) -> None:
         slow.apply_async(soft_time_limit=40)
 
 
+@pytest.mark.follows("TASK-10")
 def test_a_result_may_be_ignored_by_task_or_by_call(app: Celery) -> None:
     loud = app.task(name="loud")(lambda: None)
     quiet = app.task(name="quiet", ignore_result=True)(lambda: None)
@@ -98,6 +104,34 @@ def test_a_result_may_be_ignored_by_task_or_by_call(app: Celery) -> None:
     assert not quiet.apply_async(ignore_result=False).ignored
     said = [headers(delivery)["ignore_result"] for delivery in claim(app)]
     assert said == [False, True, True, False]
+
+
+@pytest.mark.follows("CALL-21")
+def test_calls_with_one_id_share_their_result(app: Celery, add: Task[..., int]) -> None:
+    results = [add.apply_async((n, 0), task_id="any text / at all", queue="celery") for n in (1, 2)]
+    assert results[0] == results[1]
+    work(app)
+    assert [result.get(timeout=0) for result in results] == [1, 1], "the first success stays"
+
+
+@pytest.mark.follows("TASK-06", "TASK-07", "TASK-11", "TASK-32")
+def test_what_nobody_says_is_as_in_celery(app: Celery) -> None:
+    task = app.task(name="plain")(lambda: None)
+    assert (task.max_retries, task.default_retry_delay) == (3, 180)
+    assert (task.autoretry_for, task.dont_autoretry_for, task.retry_kwargs) == ((), (), {})
+    assert (task.retry_backoff, task.retry_backoff_max, task.retry_jitter) == (False, 600, True)
+    assert (task.time_limit, task.soft_time_limit, task.expires, task.priority) == (None,) * 4
+    assert (task.throws, task.stores_errors) == ((), False)
+
+
+@pytest.mark.follows("TASK-49")
+def test_tasks_and_results_are_generic() -> None:
+    class Doubling(Task[[int], int]):
+        def run(self, x: int) -> int:
+            return 2 * x
+
+    assert issubclass(Doubling, Task)
+    assert AsyncResult[int].__origin__ is AsyncResult  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("args", [None, (), []])
@@ -143,6 +177,7 @@ def test_an_unknown_option_is_refused(app: Celery, add: Task[..., int]) -> None:
             send()
 
 
+@pytest.mark.follows("SER-08")
 def test_nothing_is_sent_of_what_cannot_be_written(app: Celery, add: Task[..., int]) -> None:
     with pytest.raises(EncodeError, match=r"args\[1\]"):
         add.delay(1, object())
@@ -151,6 +186,7 @@ def test_nothing_is_sent_of_what_cannot_be_written(app: Celery, add: Task[..., i
     assert claim(app, "work") == []
 
 
+@pytest.mark.follows("CALL-20")
 def test_a_broker_that_is_away_is_an_error(app: Celery, add: Task[..., int]) -> None:
     assert isinstance(app.broker, MemoryBroker)
     app.broker.sleep()
@@ -177,11 +213,13 @@ def test_a_result_of_an_earlier_call_is_found(add: Task[..., int]) -> None:
 # -- calling here and now
 
 
+@pytest.mark.follows("TASK-26")
 def test_a_direct_call_is_a_call(app: Celery, add: Task[..., int]) -> None:
     assert add(1, 2) == 3
     assert claim(app, "work") == []
 
 
+@pytest.mark.follows("TASK-26")
 def test_a_direct_call_has_a_request_of_its_own(app: Celery) -> None:
     @app.task(bind=True, name="who")
     def who(self: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -201,6 +239,7 @@ def test_the_request_is_that_of_the_task_itself(app: Celery, add: Task[..., int]
     assert add.request.id is None
 
 
+@pytest.mark.follows("CALL-11")
 def test_a_direct_call_inside_a_run_belongs_to_the_run(app: Celery) -> None:
     @app.task(name="inner")
     def inner() -> None:
@@ -214,6 +253,7 @@ def test_a_direct_call_inside_a_run_belongs_to_the_run(app: Celery) -> None:
     assert request.children == [[[said["id"], None], None]]
 
 
+@pytest.mark.follows("CALL-12")
 def test_every_task_that_a_run_sends_is_its_child(app: Celery, add: Task[..., int]) -> None:
     with inside(add) as request:
         add.delay(1, 2)
@@ -241,6 +281,7 @@ def flaky(app: Celery) -> Task[..., None]:
     return flaky
 
 
+@pytest.mark.follows("TASK-07", "TASK-27", "QUIRK-06")
 def test_a_retry_is_the_same_task_later(flaky: Task[..., None]) -> None:
     before = time()
     delivery_info = {"routing_key": "urgent", "priority": 7}
@@ -264,6 +305,7 @@ def test_nothing_is_sent_before_the_outcome(app: Celery, flaky: Task[..., None])
     assert claim(app) == []
 
 
+@pytest.mark.follows("TASK-27")
 def test_a_retry_may_change_everything(flaky: Task[..., None]) -> None:
     with inside(flaky) as request, pytest.raises(Retry) as caught:
         flaky.retry(
@@ -284,6 +326,7 @@ def test_a_retry_may_change_everything(flaky: Task[..., None]) -> None:
     assert str(caught.value) == "Retry at 2031-07-01T12:00:00+00:00"
 
 
+@pytest.mark.follows("TASK-27")
 def test_the_exception_that_is_handled_is_the_cause(flaky: Task[..., None]) -> None:
     error = ValueError("first")
     with inside(flaky), pytest.raises(Retry) as caught:
@@ -306,6 +349,7 @@ def test_a_given_exception_is_the_cause(flaky: Task[..., None]) -> None:
     assert caught.value.exc is given
 
 
+@pytest.mark.follows("TASK-27")
 def test_a_retry_may_be_returned_instead(flaky: Task[..., None]) -> None:
     with inside(flaky) as request:
         retry = flaky.retry(throw=False, countdown=0)
@@ -313,6 +357,7 @@ def test_a_retry_may_be_returned_instead(flaky: Task[..., None]) -> None:
         assert retry.follow_up is next_run(request)
 
 
+@pytest.mark.follows("TASK-06", "TASK-28")
 def test_the_last_retry_is_the_last(flaky: Task[..., None]) -> None:
     with inside(flaky, retries=1) as request, pytest.raises(Retry):
         flaky.retry()
@@ -324,6 +369,7 @@ def test_the_last_retry_is_the_last(flaky: Task[..., None]) -> None:
     assert request.follow_ups == []
 
 
+@pytest.mark.follows("TASK-28")
 def test_when_retries_are_used_up_a_given_exception_is_raised(flaky: Task[..., None]) -> None:
     given = KeyError("given")
     with inside(flaky, retries=2), pytest.raises(KeyError) as caught:
@@ -331,6 +377,7 @@ def test_when_retries_are_used_up_a_given_exception_is_raised(flaky: Task[..., N
     assert caught.value is given
 
 
+@pytest.mark.follows("TASK-31", "QUIRK-07")
 @pytest.mark.parametrize(("limit", "retries"), [(5, 4), (3, 2)])
 def test_a_limit_may_be_given_for_one_retry(
     limit: int, retries: int, flaky: Task[..., None]
@@ -342,18 +389,21 @@ def test_a_limit_may_be_given_for_one_retry(
     assert flaky.max_retries == 2, "it holds for that call only"
 
 
+@pytest.mark.follows("TASK-06")
 def test_without_a_limit_there_is_no_last_retry(app: Celery) -> None:
     endless = app.task(name="endless", max_retries=None)(lambda: None)
     with inside(endless, retries=10_000), pytest.raises(Retry):
         endless.retry(countdown=0)
 
 
+@pytest.mark.follows("TASK-30")
 def test_arguments_that_cannot_be_written_fail_the_retry(flaky: Task[..., None]) -> None:
-    with inside(flaky) as request, pytest.raises(EncodeError, match=r"args\[0\]"):
+    with inside(flaky) as request, pytest.raises(Reject, match=r"args\[0\]"):
         flaky.retry(args=[object()])
     assert request.follow_ups == []
 
 
+@pytest.mark.follows("TASK-29")
 @pytest.mark.parametrize("throw", [True, False])
 def test_in_a_direct_call_the_given_exception_is_raised(throw: bool, app: Celery) -> None:
     given = KeyError("given")
@@ -371,6 +421,7 @@ def test_in_a_direct_call_the_given_exception_is_raised(throw: bool, app: Celery
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+@pytest.mark.follows("TASK-29")
 def test_in_a_direct_call_without_one_retry_is_raised(app: Celery) -> None:
     @app.task(bind=True, name="direct")
     def direct(self: Any, fails: bool) -> None:
@@ -391,6 +442,7 @@ def test_in_a_direct_call_without_one_retry_is_raised(app: Celery) -> None:
 # -- states of the user's own
 
 
+@pytest.mark.follows("TASK-36")
 def test_a_state_goes_through_the_port_of_the_run(app: Celery, add: Task[..., int]) -> None:
     port = HandPort()
     with inside(add, port=port, parent_id="elder", group="g"):
@@ -404,6 +456,7 @@ def test_a_state_goes_through_the_port_of_the_run(app: Celery, add: Task[..., in
     assert app.AsyncResult("run").state == "PENDING", "the worker stores it"
 
 
+@pytest.mark.follows("TASK-36")
 def test_another_tasks_state_is_stored_at_once(app: Celery, add: Task[..., int]) -> None:
     port = HandPort()
     with inside(add, port=port):
@@ -412,6 +465,7 @@ def test_another_tasks_state_is_stored_at_once(app: Celery, add: Task[..., int])
     assert (app.AsyncResult("other").state, app.AsyncResult("other").info) == ("PROGRESS", 50)
 
 
+@pytest.mark.follows("TASK-36")
 def test_outside_of_runs_a_state_is_stored_by_its_id(app: Celery, add: Task[..., int]) -> None:
     add.update_state("one", "PROGRESS")
     assert app.AsyncResult("one").state == "PROGRESS"
@@ -439,6 +493,7 @@ def test_a_state_that_cannot_be_written_is_named(add: Task[..., int]) -> None:
 # -- policy and handlers
 
 
+@pytest.mark.follows("TASK-10", "TASK-11", "TASK-15")
 @pytest.mark.parametrize(
     ("task_says", "settings_say", "wanted"),
     [(None, False, False), (None, True, True), (False, True, False), (True, False, True)],
@@ -465,6 +520,7 @@ def test_the_tasks_word_counts_more_than_the_settings(
     assert getattr(task, word) is wanted
 
 
+@pytest.mark.follows("TASK-15")
 @pytest.mark.parametrize("word", ["acks_failure", "acks_overtime"])
 def test_one_option_speaks_for_both_acks_unless_there_is_a_nearer_one(word: str) -> None:
     app = memory_app(task_acks_on_failure_or_timeout=False)

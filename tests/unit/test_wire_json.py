@@ -72,6 +72,7 @@ def nested(depth: int) -> list[Any]:
 # -- writing and reading --
 
 
+@pytest.mark.follows("SER-03")
 @pytest.mark.parametrize(("value", "name", "form"), TYPED)
 def test_typed_values_are_written_as_celery_writes_them(value: Any, name: str, form: Any) -> None:
     written = encode({"v": [value]})
@@ -89,16 +90,19 @@ def test_plain_values_have_the_text_of_the_standard_library(value: Any) -> None:
     assert decode(written.decode()) == value
 
 
+@pytest.mark.follows("SER-03")
 @given(typed_values)
 @settings(deadline=None)
 def test_typed_values_survive(value: Any) -> None:
     assert decode(encode(value)) == value
 
 
+@pytest.mark.follows("SER-06")
 def test_tuples_become_lists_and_keys_text() -> None:
     assert decode(encode((1, {2: (3,)}))) == [1, {"2": [3]}]
 
 
+@pytest.mark.follows("SER-04")
 def test_the_hook_decides_how_an_object_is_written() -> None:
     assert decode(encode([Hooked({"when": date(2026, 1, 1)})])) == [{"when": date(2026, 1, 1)}]
 

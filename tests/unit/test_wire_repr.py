@@ -57,6 +57,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.follows("SER-11")
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -84,11 +85,13 @@ def test_ordinary_values(value: Any, text: str) -> None:
     assert saferepr(value) == text
 
 
+@pytest.mark.follows("SER-11")
 def test_depth_is_as_asked() -> None:
     assert saferepr(([[1]],), depth=1) == "([...],)"
     assert saferepr([[[[[1]]]]], depth=0) == "[[[[[1]]]]]"
 
 
+@pytest.mark.follows("SER-11")
 def test_long_strings_are_cut() -> None:
     text = saferepr(("x" * 5000, 1))
     assert text.startswith("('xxx") and text.endswith("xxx..., ...)")

@@ -200,12 +200,14 @@ def described(module: Any, name: Any, *args: Any) -> dict[str, Any]:
     return {"exc_type": name, "exc_message": list(args), "exc_module": module}
 
 
+@pytest.mark.follows("RES-16")
 def test_a_loaded_class_is_used() -> None:
     error = rebuild_exception(exception_document(Outer.Inner("in", 2)))
     assert type(error) is Outer.Inner
     assert error.args == ("in", 2)
 
 
+@pytest.mark.follows("RES-16")
 def test_an_unknown_class_is_made_up() -> None:
     error = rebuild_exception(described("nowhere.errors", "Outer.Lost", "x", 3))
     kind = type(error)
@@ -220,6 +222,7 @@ def test_an_unknown_class_is_made_up() -> None:
     assert exception_document(error) == described("nowhere.errors", "Outer.Lost", "x", 3)
 
 
+@pytest.mark.follows("SEC-06")
 def test_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "never_loaded.py").write_text("class Boom(Exception): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -251,6 +254,7 @@ def test_an_object_in_the_place_of_a_module_is_not_touched(
         monkeypatch.undo()
 
 
+@pytest.mark.follows("RES-16", "SEC-06")
 @pytest.mark.parametrize(
     ("module", "name"),
     [

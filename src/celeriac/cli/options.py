@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 import celeriac
-from celeriac.app import Celery, find_app
+from celeriac.app import Celery
+from celeriac.app_spec import find_app
 from celeriac.exceptions import CeleriacError, ImproperlyConfigured
 
 F = TypeVar("F", bound=Callable[..., Any])

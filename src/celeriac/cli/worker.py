@@ -1,20 +1,38 @@
 """``celeriac worker``: start a worker and stay until it has stopped."""
 
+import logging
 import re
 import socket
 import sys
+from typing import NamedTuple
 
 import click
 
-from celeriac import log
+from celeriac import log, log_setup, run_log
 from celeriac.cli.options import app_option, queue_names, show_traceback
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.pools.child import ChildConfig
+from celeriac.pools.manifest import Manifest
 from celeriac.pools.nursery import AppFailedError
 from celeriac.pools.processes import ProcessPool
 from celeriac.pools.template import TemplateConfig
 from celeriac.settings import Settings
 from celeriac.worker.worker import Worker, WorkerOptions
+
+
+class LogLevel(click.ParamType[int]):
+    """A level by name, in any case, or by number (LOG-05)."""
+
+    name = "level"
+
+    def convert(
+        self, value: int | str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the level as a number."""
+        try:
+            return log.level_number(value)
+        except ImproperlyConfigured as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command()
@@ -23,9 +41,17 @@ from celeriac.worker.worker import Worker, WorkerOptions
     "-l",
     "--loglevel",
     default="WARNING",
-    type=click.Choice(log.LEVELS, case_sensitive=False),
+    type=LogLevel(),
     show_default=True,
-    help="Log messages from this level on.",
+    help=f"Log messages from this level on: {', '.join(log.LEVELS)}, or a number.",
+)
+@click.option(
+    "-f", "--logfile", help="Log file; %n, %h, %i and %I as for -n, and the child's number."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(log_setup.STYLES),
+    help="Lines of text, or a JSON object a line [the setting worker_log_style].",
 )
 @click.option("-c", "--concurrency", type=click.IntRange(1, 1000), help="Child processes [CPUs].")
 @click.option("-n", "--hostname", help="Name of the worker; %h host, %n name, %d domain.")
@@ -44,9 +70,11 @@ from celeriac.worker.worker import Worker, WorkerOptions
     help="Replace a child that has grown over N KiB.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print no banner.")
-def worker(
+def worker(  # noqa: PLR0913 - one for each option
     spec: str,
-    loglevel: str,
+    loglevel: int,
+    logfile: str | None,
+    log_format: str | None,
     concurrency: int | None,
     hostname: str | None,
     queues: str | None,
@@ -60,11 +88,15 @@ def worker(
     chosen = queue_names(queues)
     child = ChildConfig(
         hostname=name,
-        loglevel=loglevel.upper(),
+        loglevel=loglevel,
+        logfile=logfile,
         max_tasks=max_tasks_per_child,
         max_memory=max_memory_per_child,
     )
-    pool = ProcessPool(TemplateConfig(spec=spec, child=child))
+    options = {**click.get_current_context().params, "hostname": name}
+    style = {} if log_format is None else {"worker_log_style": log_format}
+    template = TemplateConfig(spec=spec, child=child, settings=style, options=options)
+    pool = ProcessPool(template)
     pool.launch()
     try:
         manifest = pool.manifest()
@@ -72,22 +104,31 @@ def worker(
         if error.traceback:
             show_traceback(error.traceback)
         raise
-    settings = Settings(**manifest.settings)
-    log.set_up(
-        child.loglevel,
-        settings.worker_log_format,
-        settings.worker_task_log_format,
-        hijack_root=settings.worker_hijack_root_logger,
-        process="MainProcess",
-    )
-    options = WorkerOptions(
+    set_up_logging(manifest, child)
+    given = WorkerOptions(
         hostname=name,
         queues=chosen,
         concurrency=concurrency,
         grace=grace,
-        quiet=quiet,
+        quiet=quiet or manifest.settings["worker_log_style"] == "json",
     )
-    sys.exit(Worker(pool, manifest, options).run())
+    sys.exit(Worker(pool, manifest, given).run())
+
+
+class Configured(NamedTuple):
+    """The app's settings, in the process that does not have the app."""
+
+    settings: Settings
+
+
+def set_up_logging(manifest: Manifest, child: ChildConfig) -> None:
+    """Log in the worker's parent, by what the template says of the app. Raises ImproperlyConfigured."""
+    log_setup.name_process("MainProcess")
+    configured = Configured(Settings(**manifest.settings))
+    for name, level in manifest.levels.items():
+        logging.getLogger(name).setLevel(level)
+    log_setup.Logging(configured).setup(child.loglevel, child.logfile, hostname=child.hostname)
+    run_log.use(manifest.texts)
 
 
 def node_name(name: str | None) -> str:

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from celeriac import execution, log, signals
+from celeriac import execution, log_setup, signals
 from celeriac.app import Celery
 from celeriac.completion import Put
 from celeriac.exceptions import SoftTimeLimitExceeded
@@ -32,6 +32,7 @@ from celeriac.pools import packets
 from celeriac.pools.base import Job
 from celeriac.pools.chores import Chore, do_chore
 from celeriac.pools.slots import UNFENCED, Slots
+from celeriac.told import NodeName
 
 F_SETSIG = 10  # Linux; not in the fcntl module
 
@@ -44,7 +45,9 @@ class ChildConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What every child of a pool is told."""
 
     hostname: str
-    loglevel: str = "WARNING"
+    loglevel: int | str = "WARNING"
+    logfile: str | None = None
+    """The log file, with ``%n`` and its like; None is standard error."""
     max_tasks: int | None = None
     """Jobs after which a child is replaced."""
     max_memory: int | None = None
@@ -208,8 +211,9 @@ def main(
         # What a task prints is to be seen when it prints it, also through a pipe.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)
-        set_up_logging(child._app, child._config.loglevel, name)
-        signals.worker_process_init.send(child.hostname)
+        set_up_logging(child._app, child._config, name, 0 if chores else child._slot + 1)
+        child._app.loader.on_worker_process_init()
+        signals.worker_process_init.send(NodeName(child.hostname, child._app))
         if chores:
             child.serve_chores(jobs)
         else:
@@ -221,13 +225,13 @@ def main(
         logging.getLogger("celeriac.pools").exception("child process failed")
     finally:
         try:
-            _take_leave(child.hostname, status)
+            _take_leave(NodeName(child.hostname, child._app), status)
         finally:
             os._exit(status)
 
 
-def _take_leave(hostname: str, status: int) -> None:
-    signals.worker_process_shutdown.send(hostname, pid=os.getpid(), exitcode=status)
+def _take_leave(worker: NodeName, status: int) -> None:
+    signals.worker_process_shutdown.send(worker, pid=os.getpid(), exitcode=status)
     for flush in (sys.stdout.flush, sys.stderr.flush, logging.shutdown):
         try:
             flush()
@@ -253,15 +257,25 @@ def hold_lifeline(descriptor: int, *, group: bool) -> None:
         os._exit(1)  # It was closed before: no signal will come.
 
 
-def set_up_logging(app: Celery, level: str, process: str) -> None:
-    """Log as the app's settings say, under this process name."""
-    settings = app.settings
-    log.set_up(
-        level,
-        settings.worker_log_format,
-        settings.worker_task_log_format,
-        hijack_root=settings.worker_hijack_root_logger,
-        process=process,
+def set_up_logging(
+    app: Celery, config: ChildConfig, process: str, index: int | None = None
+) -> None:
+    """Log as the app's settings say, under this process name.
+
+    In a child, which has an ``index``, what it prints becomes a part of the log; the spare child,
+    whose index is 0, shares the file of the worker's parent.
+    """
+    log_setup.name_process(process)
+    if index and log_setup.differs_by_child(config.logfile):
+        log_setup.again()
+    settings, logging_ = app.settings, log_setup.Logging(app)
+    logging_.index = index or 0
+    logging_.setup(
+        config.loglevel,
+        config.logfile,
+        index is not None and settings.worker_redirect_stdouts,
+        settings.worker_redirect_stdouts_level,
+        hostname=config.hostname,
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from celeriac import execution, signals
+from celeriac import exceptions, execution, signals
 from celeriac.app import Celery
-from celeriac.context import Context
 from celeriac.exceptions import TaskError, TimeLimitExceeded, WorkerLostError
-from celeriac.message import Message
+from celeriac.message import Delivery, Message
+from celeriac.told import NodeName, delivery_info, told_message, told_request
 
 log = logging.getLogger("celeriac.pools")
 
@@ -27,7 +27,9 @@ class Chore(Struct, frozen=True, kw_only=True):
     signal: str = ""
     sender: str = ""
     arguments: dict[str, Any] = {}
-    """For a signal: its arguments, as data. ``request`` is made into a request."""
+    """For a signal: its arguments, as data. ``exc``, class and text, is made into an exception."""
+    delivery: Delivery | None = None
+    """For a signal: what it is about; its request and its message are made of that."""
     message: Message | None = None
     """For the handlers of a killed run: its message."""
     text: str = ""
@@ -49,12 +51,27 @@ def _do(app: Celery, chore: Chore, hostname: str) -> None:
         execution.mourn(app, chore.message, chore.text, death(chore.overtime, chore.text), hostname)
         return
     arguments = dict(chore.arguments)
-    sender: Any = chore.sender
-    if isinstance(arguments.get("request"), dict):
-        request = arguments["request"] = Context(**arguments["request"])
-        if chore.signal == "task_revoked":
-            sender = app.tasks.get(request.task or "") or sender
+    sender: Any = NodeName(chore.sender, app)
+    if chore.delivery is not None:
+        arguments |= _about(chore.delivery, chore.signal, hostname)
+        if chore.signal in ("task_revoked", "task_retry"):
+            name = chore.delivery.message.task
+            sender = app.tasks.get(name) or name
+    if "exc" in arguments:
+        kind, text = arguments["exc"]
+        arguments["exc"] = getattr(exceptions, kind)(text)
     signals.CATALOGUE[chore.signal].send(sender, **arguments)
+    if chore.signal == "worker_shutdown":
+        app.loader.on_worker_shutdown()
+
+
+def _about(delivery: Delivery, signal: str, hostname: str) -> dict[str, Any]:
+    """Return what a signal tells of a delivery."""
+    message = delivery.message
+    info = delivery_info(delivery.queue, message.priority, delivery.claims > 1)
+    if "request" in signals.CATALOGUE[signal].providing_args:
+        return {"request": told_request(message, hostname, info)}
+    return {"message": told_message(message, info)}
 
 
 def death(overtime: float | None, text: str) -> TaskError:

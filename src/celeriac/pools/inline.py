@@ -34,6 +34,7 @@ from celeriac.pools.base import (
     Unrun,
 )
 from celeriac.pools.chores import Chore, do_chore
+from celeriac.told import NodeName
 
 log = logging.getLogger("celeriac.pools")
 
@@ -78,7 +79,8 @@ class InlinePool(ExecutorPool):
 
     def start(self, slots: int) -> None:
         self._slots = _checked(slots)
-        signals.worker_process_init.send(self._port.hostname)
+        self._app.loader.on_worker_process_init()
+        signals.worker_process_init.send(NodeName(self._port.hostname, self._app))
 
     # -- the submitting thread
 
@@ -271,7 +273,8 @@ class InlinePool(ExecutorPool):
             self._stopped = self._draining = True
             self._waiting.clear()
             left = list(self._outstanding)
-        signals.worker_process_shutdown.send(self._port.hostname, pid=os.getpid(), exitcode=0)
+        sender = NodeName(self._port.hostname, self._app)
+        signals.worker_process_shutdown.send(sender, pid=os.getpid(), exitcode=0)
         self.wake()
         return left
 

@@ -16,6 +16,9 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     acks_on_failure: bool
     acks_on_timeout: bool
     reject_on_worker_lost: bool
+    retry_on_worker_lost: bool
+    max_retries: int | None
+    default_retry_delay: float
     track_started: bool
     ignore_result: bool
     store_errors_even_if_ignored: bool
@@ -40,6 +43,12 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """Names of the signals that have receivers."""
     threads: tuple[str, ...] = ()
     """Threads that importing the app started; children will not have them."""
+    deprecated: dict[str, str] = {}
+    """Deprecated settings in use, and what to write in their place."""
+    texts: dict[str, str] = {}
+    """The log's texts, which the app may have changed."""
+    levels: dict[str, int] = {}
+    """Levels that the app gave to our loggers, by name."""
     sockets: int = 0
     """Sockets that importing the app opened; children would share them."""
 

@@ -18,6 +18,7 @@ from time import monotonic, sleep
 
 import msgspec
 
+from celeriac import run_log
 from celeriac.completion import Put
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.outcome import Outcome
@@ -272,13 +273,16 @@ class ProcessPool(ExecutorPool):
             if limits.hard is not None and seconds >= limits.hard:
                 self._kill(kin, number, limits.hard)
             elif limits.soft is not None and seconds >= limits.soft:
-                self._remind(kin, number)
+                self._remind(kin, number, limits.soft)
             for limit in (limits.soft, limits.hard):
                 if limit is not None and limit > seconds:
                     pause = min(pause, limit - seconds)
         return pause
 
-    def _remind(self, kin: Kin, number: int) -> None:
+    def _remind(self, kin: Kin, number: int, soft: float) -> None:
+        job = self._queue.jobs.get(number)
+        if job is not None and self._slots.wanted(kin.slot) != number:
+            run_log.reminded(job.message.task, job.message.id, soft)
         if monotonic() - kin.signalled >= SOFT_AGAIN or self._slots.wanted(kin.slot) != number:
             kin.signalled = monotonic()
             self._slots.want(kin.slot, number)

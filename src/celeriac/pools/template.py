@@ -18,15 +18,18 @@ from typing import Any
 
 import msgspec
 
-from celeriac import imports, signals
-from celeriac.app import Celery, find_app
+from celeriac import log_setup, run_log, signals
+from celeriac.app import Celery
+from celeriac.app_spec import find_app
 from celeriac.exceptions import AppNotFound, CeleriacError
+from celeriac.loaders import Loader
 from celeriac.pools import packets
 from celeriac.pools.child import Child, ChildConfig, hold_lifeline, main, set_up_logging
 from celeriac.pools.manifest import AppFailed, Manifest, TaskOptions
 from celeriac.pools.reaping import become_subreaper, reap_strangers
 from celeriac.pools.slots import Slots
 from celeriac.settings import Settings
+from celeriac.told import NodeName
 
 log = logging.getLogger("celeriac.pools")
 
@@ -42,6 +45,8 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True):
     child: ChildConfig
     settings: dict[str, Any] = {}
     """Settings from the command line; they win over the app's."""
+    options: dict[str, Any] = {}
+    """What the command line says, for receivers of ``celeryd_init``."""
 
 
 class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -184,10 +189,21 @@ def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manif
         store=app.store_url,
         settings={name: getattr(app.settings, name) for name in PARENT_SETTINGS},
         tasks=tuple(task_options(app, name) for name in sorted(app.tasks)),
-        receivers=frozenset(name for name, s in signals.CATALOGUE.items() if s.receivers),
+        receivers=wanted_signals(app),
         threads=threads,
         sockets=sockets,
+        deprecated=app.conf.deprecated,
+        texts=run_log.texts(),
+        levels=log_setup.levels(),
     )
+
+
+def wanted_signals(app: Celery) -> frozenset[str]:
+    """Return the signals that somebody wants to hear: receivers, or the loader's hooks."""
+    wanted = {name for name, signal_ in signals.CATALOGUE.items() if signal_.receivers}
+    if type(app.loader).on_worker_shutdown is not Loader.on_worker_shutdown:
+        wanted.add("worker_shutdown")
+    return frozenset(wanted)
 
 
 PARENT_SETTINGS = (
@@ -202,8 +218,12 @@ PARENT_SETTINGS = (
     "worker_concurrency",
     "worker_grace",
     "worker_hijack_root_logger",
+    "worker_log_color",
+    "worker_log_datefmt",
     "worker_log_format",
+    "worker_log_style",
     "worker_prefetch_multiplier",
+    "worker_task_log_datefmt",
     "worker_task_log_format",
 )
 """What the parent reads of the settings: plain data, for it has no user code to make more of it."""
@@ -225,6 +245,9 @@ def task_options(app: Celery, name: str) -> TaskOptions:
         reject_on_worker_lost=bool(
             choice(task.reject_on_worker_lost, settings.task_reject_on_worker_lost)
         ),
+        retry_on_worker_lost=choice(task.retry_on_worker_lost, settings.task_retry_on_worker_lost),
+        max_retries=task.max_retries,
+        default_retry_delay=task.default_retry_delay,
         track_started=choice(task.track_started, settings.task_track_started),
         ignore_result=task.ignores_result,
         store_errors_even_if_ignored=task.stores_errors,
@@ -247,13 +270,15 @@ def load_app(config: TemplateConfig) -> Celery:
     """Import the app and everything it includes, and fire the signals of that moment."""
     app = find_app(config.spec)
     app.conf.update(config.settings)
-    signals.import_modules.send(app)
-    for module in (*app.settings.imports, *app.settings.include):
-        imports.module(module)
-    hostname = config.child.hostname
-    signals.celeryd_init.send(hostname, instance=app, conf=app.conf, options={})
-    signals.celeryd_after_setup.send(hostname, instance=app, conf=app.conf)
-    signals.worker_init.send(app)
+    app.set_current()
+    app.set_default()
+    app.loader.init_worker()
+    app.finalize()
+    worker = NodeName(config.child.hostname, app)
+    signals.celeryd_init.send(worker, instance=worker, conf=app.conf, options=config.options)
+    signals.worker_init.send(worker)
+    set_up_logging(app, config.child, "Template")
+    signals.celeryd_after_setup.send(worker, instance=worker, conf=app.conf)
     return app
 
 
@@ -278,7 +303,6 @@ def run(descriptors: list[int]) -> None:
         packets.send(control, _encode_hello(_app_failed(config.spec, error)))
         return
     config = msgspec.structs.replace(config, child=with_settings(config.child, app.settings))
-    set_up_logging(app, config.child.loglevel, "Template")
     packets.send(control, _encode_hello(manifest))
     app.close()
     gc.collect()

@@ -2,8 +2,9 @@
 
 From the lowest to the highest layer: the column of defaults, what ``add_defaults`` gave, the loaded
 source, direct assignments, and four environment variables (APP-14). A direct assignment therefore
-survives a source that is loaded after it (APP-04). Finding and importing a source is the app's
-work; reading it is that of ``sources``.
+survives a source that is loaded after it (APP-04). A source may be put off until somebody reads a
+setting (``later``). Finding and importing a source is the app's work; reading it is that of
+``sources``.
 """
 
 import os
@@ -13,8 +14,8 @@ from typing import Any, Literal
 
 from msgspec.structs import asdict
 
-from celeriac.settings.masking import shown
-from celeriac.settings.sources import read_source, unknown
+from celeriac.settings.masking import censor, shown
+from celeriac.settings.sources import old_names_in, read_source, unknown
 from celeriac.settings.spelling import new_name
 from celeriac.settings.table import Settings, celery_column
 from celeriac.settings.validation import coerce
@@ -30,6 +31,16 @@ ENVIRONMENT = {
 _changing = threading.Lock()
 
 
+class _Here(threading.local):
+    """Which configurations this thread is loading just now, by id."""
+
+    def __init__(self) -> None:
+        self.loading: set[int] = set()
+
+
+_here = _Here()
+
+
 class Configuration(Mapping[str, Any]):
     """Settings by attribute and by key, under new and old names, for reading and writing.
 
@@ -38,7 +49,16 @@ class Configuration(Mapping[str, Any]):
     several threads: a reader sees the state before or after a change, never half of one.
     """
 
-    __slots__ = ("_assigned", "_defaults", "_fallbacks", "_loaded", "_snapshot", "_version")
+    __slots__ = (
+        "_assigned",
+        "_defaults",
+        "_fallbacks",
+        "_loaded",
+        "_old",
+        "_put_off",
+        "_snapshot",
+        "_version",
+    )
 
     def __init__(self, column: Literal["celeriac", "celery"] = "celeriac") -> None:
         # kept as objects, so that app.conf.beat_schedule["x"] = ... lives through a rebuild
@@ -46,6 +66,8 @@ class Configuration(Mapping[str, Any]):
         self._fallbacks: dict[str, Any] = {}
         self._loaded: dict[str, Any] = {}
         self._assigned: dict[str, Any] = {}
+        self._put_off: tuple[Callable[[], None], ...] = ()
+        self._old: dict[str, str] = {}
         self._snapshot: Settings | None = None
         self._version = 0
 
@@ -61,14 +83,70 @@ class Configuration(Mapping[str, Any]):
 
     def is_set(self, name: str) -> bool:
         """Whether anybody gave ``name`` a value, be it the default one."""
+        self._catch_up()
         key = new_name(name)
         return any(key in layer for layer in (*self._layers(), self._environment()))
 
+    @property
+    def deprecated(self) -> dict[str, str]:
+        """Deprecated names and settings in use, and what to write in their place (APP-10).
+
+        What comes from Django's settings is left out: there, old names are a project's own.
+        """
+        found = dict(self._old)
+        if self.is_set("task_acks_on_failure_or_timeout"):
+            found["task_acks_on_failure_or_timeout"] = "task_acks_on_failure, task_acks_on_timeout"
+        return found
+
     # -- layers
+
+    def later(self, load: Callable[[], None]) -> None:
+        """Have ``load`` called, once, before a setting is read the next time.
+
+        What it raises is raised by whoever reads, and it is called again at the next reading.
+        """
+        with _changing:
+            if load not in self._put_off:
+                self._put_off = (*self._put_off, load)
+            self._snapshot = None
+
+    @property
+    def has_source(self) -> bool:
+        """Whether a source was loaded."""
+        return bool(self._loaded)
+
+    @property
+    def assigned(self) -> dict[str, Any]:
+        """What was assigned directly, by name."""
+        return dict(self._assigned)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody has read settings since the last change."""
+        return self._snapshot is not None
+
+    def _catch_up(self) -> None:
+        """Do what was put off.
+
+        Without a lock over it, since it imports modules, which have locks of their own: threads that
+        come together may each load the same. A thread that reads while it loads sees what is there.
+        """
+        if not self._put_off or id(self) in _here.loading:
+            return
+        _here.loading.add(id(self))
+        try:
+            while self._put_off:
+                load = self._put_off[0]
+                load()
+                with _changing:
+                    self._put_off = tuple(one for one in self._put_off if one is not load)
+        finally:
+            _here.loading.discard(id(self))
 
     def add_defaults(self, source: object, *, source_name: str = "add_defaults") -> None:
         """Give settings that count only where nobody else gave any, earlier calls included."""
         values = read_source(source, name=source_name)
+        self._old |= old_names_in(source)
         self._change("_fallbacks", lambda earlier: values | earlier)
 
     def load(
@@ -81,13 +159,17 @@ class Configuration(Mapping[str, Any]):
         """
         name = source_name or getattr(source, "__name__", "") or type(source).__name__
         values = read_source(source, namespace=namespace, name=name)
+        if not namespace and name.lower() != "django.conf:settings":
+            self._old |= old_names_in(source)
         self._change("_loaded", lambda _: values)
 
     def update(
         self, source: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **settings: Any
     ) -> None:
         """Assign several settings at once: all of them or, if one is wrong, none."""
-        values = read_source(dict(source, **settings))
+        given = dict(source, **settings)
+        values = read_source(given)
+        self._old |= old_names_in(given)
         self._change("_assigned", lambda earlier: earlier | values)
 
     def setdefault(self, name: str, default: Any = None) -> Any:
@@ -110,11 +192,14 @@ class Configuration(Mapping[str, Any]):
         return {name: coerce(name, url, "the environment") for name, url in given.items() if url}
 
     def _build(self) -> Settings:
+        self._catch_up()
         with _changing:
             values = dict(self._defaults)
             for layer in (*self._layers(), self._environment()):
                 values.update(layer)
-            self._snapshot = snapshot = Settings(**values)
+            snapshot = Settings(**values)
+            if not self._put_off:
+                self._snapshot = snapshot
         return snapshot
 
     # -- attributes
@@ -166,8 +251,52 @@ class Configuration(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(Settings.__struct_fields__)
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What was given, by anybody, by name: all that is not a default (APP-27)."""
+        self._catch_up()
+        given: dict[str, Any] = {}
+        for layer in self._layers():
+            given.update(layer)
+        return given
+
+    def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
+        """Return the settings by name, those that were given or all; secrets hidden (APP-11)."""
+        chosen = asdict(self.snapshot) if with_defaults else {**self.changes, **self._environment()}
+        return {n: censor(n, value) for n, value in chosen.items()} if censored else chosen
+
+    def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
+        """Return the settings as text, a line for each, secrets hidden (APP-11)."""
+        table = self.table(with_defaults, censored)
+        return "\n".join(f"{name}: {value!r}" for name, value in sorted(table.items()))
+
+    def get_by_parts(self, *parts: str) -> Any:
+        """Return the setting whose name these parts make: ``("task", "serializer")``."""
+        return self["_".join(part for part in parts if part)]
+
+    def find_value_for_key(self, name: str, namespace: str = "celery") -> Any:
+        """Return a setting by its name without the first word; KeyError if there is none."""
+        return self.get_by_parts(namespace, name)
+
+    def without_defaults(self) -> dict[str, Any]:
+        """Return what was given, by name."""
+        return dict(self.changes)
+
+    def __reduce__(self) -> Any:
+        # As its layers: what is put off is read now, and functions are left behind.
+        self._catch_up()
+        layers = (self._defaults, self._fallbacks, self._loaded, self._assigned)
+        return _from_layers, (layers, self._version)
+
     def __repr__(self) -> str:
         given: dict[str, Any] = {}
         for layer in (*self._layers(), self._environment()):
             given.update(layer)
         return f"<Configuration: {', '.join(f'{n}={shown(n, v)}' for n, v in given.items())}>"
+
+
+def _from_layers(layers: tuple[dict[str, Any], ...], version: int) -> Configuration:
+    made = Configuration()
+    made._defaults, made._fallbacks, made._loaded, made._assigned = layers
+    made._version = version
+    return made

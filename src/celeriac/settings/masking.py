@@ -43,6 +43,11 @@ def shown(name: str, value: object) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
+def censor(name: str, value: object) -> object:
+    """The value of the setting ``name`` with its secrets hidden, in the same shape (APP-11)."""
+    return _HIDDEN if value is not None and is_secret(name) else _masked_deep(value)
+
+
 def _split(urls: str) -> list[str]:
     """Cut a failover list into its URLs; a ``;`` inside a password does not cut."""
     parts: list[str] = []

@@ -4,12 +4,12 @@ A source is written in one style: new names, or the old ones (APP-09), or with a
 (APP-08). Where the result goes is up to ``configuration``.
 """
 
-import sys
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from celeriac import imports
 from celeriac.exceptions import ImproperlyConfigured, SettingNotReadWarning
 from celeriac.settings.spelling import (
     NOT_SETTINGS,
@@ -38,6 +38,12 @@ def read_source(source: object, *, namespace: str | None = None, name: str = "")
     for key, value in values.items():
         _warn_if_not_read(key, value)
     return values
+
+
+def old_names_in(source: object) -> dict[str, str]:
+    """Return the spellings from before Celery 4 that a source uses, with the names of today."""
+    names = source if isinstance(source, Mapping) else dir(source)
+    return {old: new for old in names if old.isupper() and (new := new_name(old)) is not None}
 
 
 def _attributes(source: object) -> dict[str, Any]:
@@ -122,12 +128,4 @@ def _warn_if_not_read(name: str, value: object) -> None:
 def _warn_once(name: str, text: str) -> None:
     if name not in _warned:
         _warned.add(name)
-        warnings.warn(text, SettingNotReadWarning, stacklevel=_frames_to_caller())
-
-
-def _frames_to_caller() -> int:
-    """The ``stacklevel`` with which a warning of ``_warn_once`` points at the user's own line."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("celeriac."):
-        level, frame = level + 1, frame.f_back
-    return level
+        warnings.warn(text, SettingNotReadWarning, stacklevel=imports.level_of_caller())

@@ -5,6 +5,7 @@ Every setting has its new lower-case name; most have one from before Celery 4, i
 values.
 """
 
+from collections.abc import Iterable
 from functools import cache
 
 from celeriac.settings.table import NAMES, entries
@@ -13,9 +14,17 @@ PREFIXES = ("CELERY_", "CELERYD_", "CELERYBEAT_", "BROKER_")
 """What an upper-case name must begin with to be claimed as one of ours."""
 
 NOT_SETTINGS = frozenset(
-    {"CELERY_CONFIG_MODULE", "CELERY_DB_REUSE_MAX", "CELERY_LOADER", "TIME_ZONE"}
+    {
+        "BROKER_BACKEND",
+        "CELERY_CONFIG_MODULE",
+        "CELERY_DB_REUSE_MAX",
+        "CELERY_LOADER",
+        "TIME_ZONE",
+    }
 )
-"""Names in configuration sources that other parts of a project read."""
+"""Names in configuration sources that other parts of a project read, or that only very old Celery
+did.
+"""
 
 
 def new_name(spelling: str) -> str | None:
@@ -51,9 +60,13 @@ def suggestion(spelling: str) -> str:
 def nearest(spelling: str) -> str | None:
     """The known name closest to ``spelling``, or None if none is close."""
     known = old_spellings() if spelling.isupper() else NAMES
-    distances = [(_distance(spelling, name), name) for name in sorted(known)]
-    smallest, name = min(distances)
-    return name if smallest <= max(2, len(spelling) // 3) else None
+    return nearest_of(spelling, known, max(2, len(spelling) // 3))
+
+
+def nearest_of(spelling: str, known: Iterable[str], most: int) -> str | None:
+    """The name among ``known`` that differs least, by ``most`` letters at the most, or None."""
+    smallest, name = min((_distance(spelling, name), name) for name in sorted(known))
+    return name if smallest <= most else None
 
 
 def _distance(left: str, right: str) -> int:

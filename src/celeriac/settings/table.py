@@ -67,7 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     include: Annotated[Strings, Setting("CELERY_*", read=True)] = ()
 
     # -- time
-    enable_utc: Annotated[bool, Setting("*")] = True
+    enable_utc: Annotated[bool, Setting("*", read=True)] = True
     timezone: Annotated[str | None, Setting("CELERY_*", read=True)] = None
 
     # -- broker connection
@@ -103,7 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     task_acks_on_timeout: Annotated[bool | None, Setting("CELERY_+", read=True)] = None
     task_allow_error_cb_on_chord_header: Annotated[bool, Setting("CELERY_+")] = False
     task_always_eager: Annotated[bool, Setting("CELERY_+", read=True)] = False
-    task_annotations: Annotated[Any, Setting("CELERY_+")] = None
+    task_annotations: Annotated[Any, Setting("CELERY_+", read=True)] = None
     task_compression: Annotated[str | None, Setting("CELERY_MESSAGE_COMPRESSION")] = None
     task_create_missing_queue_exchange_type: Annotated[str | None, Setting("CELERY_+")] = None
     task_create_missing_queue_type: Annotated[str, Setting("CELERY_+")] = "classic"
@@ -117,12 +117,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     task_default_rate_limit: Annotated[str | int | float | None, Setting("CELERY_+")] = None
     task_default_routing_key: Annotated[str | None, Setting("CELERY_+")] = None
     task_delivery_limit: Annotated[int, Setting(read=True)] = 3
-    task_eager_propagates: Annotated[bool, Setting("CELERY_EAGER_PROPAGATES_EXCEPTIONS")] = False
+    task_eager_propagates: Annotated[
+        bool, Setting("CELERY_EAGER_PROPAGATES_EXCEPTIONS", read=True)
+    ] = False
     task_ignore_result: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_inherit_parent_priority: Annotated[bool, Setting("CELERY_+")] = False
     task_protocol: Annotated[int, Setting("CELERY_*")] = 2
-    task_publish_retry: Annotated[bool, Setting("CELERY_*")] = True
-    task_publish_retry_policy: Annotated[Options, Setting("CELERY_*")] = field(
+    task_publish_retry: Annotated[bool, Setting("CELERY_*", read=True)] = True
+    task_publish_retry_policy: Annotated[Options, Setting("CELERY_*", read=True)] = field(
         default_factory=_PUBLISH_RETRY_POLICY.copy
     )
     task_queue_max_priority: Annotated[int | None, Setting("CELERY_+")] = None
@@ -131,13 +133,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         bool | None, Setting("CELERY_+", celery=None, read=True)
     ] = True
     task_remote_tracebacks: Annotated[bool, Setting("CELERY_+")] = False
-    task_repr_maxlevels: Annotated[int, Setting("CELERY_+")] = 3
-    task_retry_on_worker_lost: Annotated[bool, Setting("CELERY_+")] = False
+    task_repr_maxlevels: Annotated[int, Setting("CELERY_+", read=True)] = 3
+    task_retry_on_worker_lost: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_routes: Annotated[Any, Setting("CELERY_+")] = None
     task_send_sent_event: Annotated[bool, Setting("CELERY_SEND_TASK_SENT_EVENT")] = False
     task_serializer: Annotated[str, Setting("CELERY_*")] = "json"
     task_soft_time_limit: Annotated[float | None, Setting("CELERYD_*", read=True)] = None
-    task_store_eager_result: Annotated[bool, Setting("CELERY_+")] = False
+    task_store_eager_result: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_store_errors_even_if_ignored: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_time_limit: Annotated[float | None, Setting("CELERYD_*", read=True)] = None
     task_track_started: Annotated[bool, Setting("CELERY_+", read=True)] = False
@@ -193,9 +195,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     worker_eta_task_limit: Annotated[int | None, Setting("CELERYD_+")] = None
     worker_grace: Annotated[float | None, Setting(read=True)] = None
     worker_hijack_root_logger: Annotated[bool, Setting("CELERYD_+", celery=True, read=True)] = False
-    worker_log_color: Annotated[bool | None, Setting("CELERYD_+")] = None
-    worker_log_datefmt: Annotated[str | None, Setting("CELERYD_+")] = None
+    worker_log_color: Annotated[bool | None, Setting("CELERYD_+", read=True)] = None
+    worker_log_datefmt: Annotated[str | None, Setting("CELERYD_+", read=True)] = None
     worker_log_format: Annotated[str, Setting("CELERYD_+", read=True)] = _LOG_FORMAT
+    worker_log_style: Annotated[str, Setting(read=True)] = "text"
     worker_lost_wait: Annotated[float, Setting("CELERYD_*")] = 10.0
     worker_max_memory_per_child: Annotated[int | None, Setting("CELERYD_+", read=True)] = None
     worker_max_tasks_per_child: Annotated[int | None, Setting("CELERYD_+", read=True)] = None
@@ -207,12 +210,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         None
     )
     worker_proc_alive_timeout: Annotated[float, Setting("CELERYD_+")] = 4.0
-    worker_redirect_stdouts: Annotated[bool, Setting("CELERY_+")] = True
-    worker_redirect_stdouts_level: Annotated[str | int, Setting("CELERY_+")] = "WARNING"
+    worker_redirect_stdouts: Annotated[bool, Setting("CELERY_+", read=True)] = True
+    worker_redirect_stdouts_level: Annotated[str | int, Setting("CELERY_+", read=True)] = "WARNING"
     worker_send_task_events: Annotated[bool, Setting("CELERY_SEND_EVENTS")] = False
     worker_soft_shutdown_timeout: Annotated[float, Setting("CELERYD_+")] = 0.0
     worker_state_db: Annotated[str | None, Setting("CELERYD_+")] = None
-    worker_task_log_datefmt: Annotated[str | None, Setting("CELERYD_+")] = None
+    worker_task_log_datefmt: Annotated[str | None, Setting("CELERYD_+", read=True)] = None
     worker_task_log_format: Annotated[str, Setting("CELERYD_+", read=True)] = _TASK_LOG_FORMAT
     worker_timer: Annotated[Pluggable | None, Setting("CELERYD_+")] = None
     worker_timer_precision: Annotated[float, Setting("CELERYD_+")] = 1.0

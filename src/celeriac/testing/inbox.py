@@ -19,7 +19,7 @@ from celeriac import clock, signals
 from celeriac.app import Celery
 from celeriac.brokers.memory import MemoryBroker
 from celeriac.exceptions import ImproperlyConfigured, OperationalError, TaskError
-from celeriac.message import DeadLetter
+from celeriac.message import DeadLetter, Delivery
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Job
 from celeriac.pools.inline import InlinePool
@@ -243,6 +243,7 @@ class _Worker:
         self.more = False
         """Whether something is ready that has not been claimed."""
         self._settings = app.settings
+        self._hostname = hostname
         self._pool = pool
         manifest = manifest_of(app)
         # One message at a time: what is not to be run now stays with the broker, in its order.
@@ -272,9 +273,11 @@ class _Worker:
     def stop(self) -> None:
         self._parts.consumer.close()
 
-    def _fire(self, name: str, arguments: dict[str, Any]) -> None:
+    def _fire(self, name: str, arguments: dict[str, Any], delivery: Delivery | None = None) -> None:
         if signals.CATALOGUE[name].receivers:
-            self._pool.spare.do(signal=name, sender="", arguments=arguments)
+            self._pool.spare.do(
+                signal=name, sender=self._hostname, arguments=arguments, delivery=delivery
+            )
 
 
 class _RunLog:

@@ -4,7 +4,6 @@ The worker of production, but for three things: it shares broker and store with 
 ``memory://`` works), runs its tasks in one thread and never forks, and is stopped by the test.
 """
 
-import logging
 import os
 import threading
 import warnings
@@ -14,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from celeriac import log, signals
+from celeriac import log_setup, signals
 from celeriac.app import Celery
 from celeriac.exceptions import CeleriacWarning, OperationalError
 from celeriac.pools.inline import InlinePool
@@ -146,7 +145,7 @@ def start_worker(
         add_ping(app)
         hostname = kwargs.get("hostname") or "celery@testing"
         worker = EmbeddedWorker(app, hostname=hostname, queues=_names(kwargs.get("queues")))
-        with _logging(app, loglevel, logfile), _running(worker, shutdown_timeout):
+        with _logging(app, loglevel, logfile, hostname), _running(worker, shutdown_timeout):
             if perform_ping_check:
                 _ping(worker, ping_task_timeout)
             yield worker
@@ -182,25 +181,21 @@ def _ping(worker: EmbeddedWorker, timeout: float) -> None:
 
 
 @contextmanager
-def _logging(app: Celery, level: str | int, file: str | None) -> Iterator[None]:
+def _logging(
+    app: Celery, loglevel: str | int, logfile: str | None, hostname: str
+) -> Iterator[None]:
     """Log as a worker does, if that was asked for; put back afterwards what was changed."""
-    if app not in loud and file is None:
+    if app not in loud and logfile is None:
         yield
         return
-    loggers = (logging.getLogger("celeriac"), log.task_root)
-    before = [(one.handlers, one.level, one.propagate) for one in loggers]
-    settings = app.settings
-    name = level.upper() if isinstance(level, str) else logging.getLevelName(level)
-    stream = open(file, "a", encoding="utf-8") if file else None  # noqa: SIM115 - closed below
-    log.set_up(name, settings.worker_log_format, settings.worker_task_log_format, stream=stream)
+    logging_ = log_setup.Logging(app)
+    ours = not logging_.already_setup
+    logging_.setup(loglevel, logfile, hostname=hostname)
     try:
         yield
     finally:
-        for one, (handlers, number, propagate) in zip(loggers, before, strict=True):
-            one.handlers, one.propagate = handlers, propagate
-            one.setLevel(number)
-        if stream is not None:
-            stream.close()
+        if ours:
+            log_setup.undo()
 
 
 def _names(queues: str | Iterable[str] | None) -> tuple[str, ...]:

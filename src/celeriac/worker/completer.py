@@ -11,15 +11,17 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic, sleep
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from celeriac import run_log, states
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Broker, Consumer
 from celeriac.completion import Completion, Put, Settlement, Verdict, refused
 from celeriac.exceptions import CeleriacError, OperationalError, StorageCorrupt
-from celeriac.message import Publish
+from celeriac.message import Delivery, Publish
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import ExecutorPool, Finished, Lost, Report, Started, Stored
 from celeriac.pools.chores import death
@@ -27,6 +29,7 @@ from celeriac.results.base import ResultStore
 from celeriac.service import Service
 from celeriac.worker.documents import Documents
 from celeriac.worker.flights import Flight, Flights
+from celeriac.worker.retries import next_run
 from celeriac.worker.settlement import Decision, settle
 from celeriac.worker.window import MOST, MOST_BYTES, Window
 
@@ -106,6 +109,8 @@ class Completer(Service):
         self._settled = threading.Condition()
         self.on_room: Callable[[], None] = lambda: None
         """Called when something has been settled."""
+        self.fire: Callable[[str, dict[str, Any], Delivery], None] = lambda *_: None
+        """Has the receivers of a signal called, if there are any."""
 
     @property
     def well(self) -> bool:
@@ -196,7 +201,7 @@ class Completer(Service):
         if not flight.task.acks_late and not flight.settling and ending in CUT_SHORT:
             # It waited for leave to begin: the message is not acknowledged, and nothing has run.
             return Decision(Settlement.REQUEUE)
-        return settle(ending, flight.task, flight.delivery.losses, self._limit)
+        return settle(ending, flight.task, flight.delivery.losses, self._limit, flight.retries)
 
     def _mourn(self, flight: Flight, lost: Lost) -> None:
         """A run died with its child, or was killed at its hard limit."""
@@ -210,8 +215,24 @@ class Completer(Service):
                 message = flight.delivery.message
                 puts = (self._documents.failure(message, error, flight.delivery.queue),)
             self._tell(flight, outcome, lost)
-        log.error("%s (%s)", outcome.reason, "failed" if decision.fails else "to be run again")
+        elif decision.retries:
+            again = next_run(flight.delivery, flight.task.default_retry_delay)
+            outcome = msgspec.structs.replace(outcome, publishes=(again,))
+            puts = self._retry(flight, outcome.reason)
+        if lost.overtime is not None:
+            run_log.overran(flight.task.name, flight.job.message.id, lost.overtime)
+        if lost.overtime is None or not decision.fails:
+            log.error("%s (%s)", outcome.reason, "failed" if decision.fails else "to be run again")
         self._items.append(self._final(flight, outcome, decision, puts))
+
+    def _retry(self, flight: Flight, reason: str) -> tuple[Put, ...]:
+        """Tell of the retry of a run that died; return the document of its state."""
+        delivery = flight.delivery
+        self.fire("task_retry", {"reason": reason, "einfo": reason}, delivery)
+        if self._store is None or not flight.keeps_errors:
+            return ()
+        error = death(None, reason)
+        return (self._documents.failure(delivery.message, error, delivery.queue, states.RETRY),)
 
     def _tell(self, flight: Flight, outcome: Outcome, lost: Lost) -> None:
         """Have the handlers called that the dead run cannot call any more."""

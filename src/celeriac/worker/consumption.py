@@ -18,7 +18,7 @@ from celeriac.message import Delivery
 from celeriac.pools.base import ExecutorPool
 from celeriac.service import Service
 from celeriac.worker.completer import Completer
-from celeriac.worker.dispatcher import Deferred, Dispatcher, Refused, request, unknown
+from celeriac.worker.dispatcher import Deferred, Dispatcher, Refused, unknown
 from celeriac.worker.flights import Flight, Flights
 from celeriac.worker.window import MOST_BYTES, Window
 
@@ -30,7 +30,8 @@ LONGEST_PAUSE = 5.0
 TRIAL = 1.0
 """Seconds that a task which was lost before waits for another such task to end."""
 
-Fire = Callable[[str, dict[str, Any]], None]
+Fire = Callable[[str, dict[str, Any], Delivery], None]
+"""Fires a signal about a delivery; the arguments are data."""
 
 
 class Consumption(Service):
@@ -122,9 +123,9 @@ class Consumption(Service):
             elif isinstance(admission, Deferred):
                 self._consumer.defer(admission.receipt, admission.due, unknown=admission.unknown)
                 if admission.unknown:
-                    self._fire("task_unknown", unknown(delivery))
+                    self._fire("task_unknown", unknown(delivery), delivery)
             else:
-                self._refuse(admission)
+                self._refuse(admission, delivery)
         if overflow:
             self._consumer.requeue(overflow)
             self._window.overflowed(len(deliveries) - len(overflow))
@@ -136,12 +137,12 @@ class Consumption(Service):
         self._flights.add(flight)
         if self._unsent or not self._pool.submit(flight.job, flight.limits):
             self._unsent.append(flight)
-        self._fire("task_received", {"request": request(flight.delivery)})
+        self._fire("task_received", {}, flight.delivery)
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: Refused, delivery: Delivery) -> None:
         self._completer.complete(refused.completion)
         if refused.signal:
-            self._fire(refused.signal, refused.arguments)
+            self._fire(refused.signal, refused.arguments, delivery)
 
     def _send(self) -> None:
         while self._unsent:

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from celeriac import clock, states
+from celeriac import clock, run_log, states
 from celeriac.completion import Completion, Put
 from celeriac.exceptions import (
     ContentDisallowed,
@@ -43,7 +43,7 @@ class Refused(Struct, frozen=True):
 
     completion: Completion
     signal: str = ""
-    """The signal to fire, with ``arguments``."""
+    """The signal to fire, with ``arguments``; what it tells of the message is added later."""
     arguments: dict[str, Any] = {}
 
 
@@ -94,6 +94,7 @@ class Dispatcher:
             if delivery.losses >= self._settings.task_delivery_limit:
                 return self._given_up(delivery, keeps)
             if headers.expires is not None and wire.parse_time(headers.expires) <= clock.wall():
+                run_log.discarded(headers)
                 return self._expired(delivery, task, keeps)
             if task is None:
                 return self._unknown(delivery, keeps)
@@ -117,7 +118,8 @@ class Dispatcher:
         soft = task.soft_time_limit if soft is None else soft
         hard = task.time_limit if hard is None else hard
         limits = NO_LIMITS if soft is None and hard is None else Limits(soft, hard)
-        log.info("Task %s[%s] received", headers.shadow or headers.task, headers.id)
+        if run_log.received_log.isEnabledFor(logging.INFO):
+            run_log.received(headers)
         keeps = _keeps_errors(task, headers.ignore_result)
         return Flight(job, delivery, task, limits, headers.retries, keeps)
 
@@ -130,7 +132,6 @@ class Dispatcher:
 
     def _expired(self, delivery: Delivery, task: TaskOptions | None, keeps: bool) -> Refused:
         message = delivery.message
-        log.info("Task %s[%s] expired before it could run", message.task, message.id)
         error = TaskRevokedError("expired")
         put = self._documents.failure(message, error, delivery.queue, states.REVOKED)
         settlement = settle(Ending.EXPIRED, task, 0, 1).settlement
@@ -139,7 +140,7 @@ class Dispatcher:
         return Refused(
             Completion(receipt=delivery.receipt, settlement=settlement, puts=puts),
             "task_revoked",
-            {"request": request(delivery), "terminated": False, "signum": None, "expired": True},
+            {"terminated": False, "signum": None, "expired": True},
         )
 
     def _unknown(self, delivery: Delivery, keeps: bool) -> Deferred | Refused:
@@ -170,9 +171,8 @@ class Dispatcher:
             delivery.queue,
             error,
         )
-        return Refused(
-            _dead(delivery, str(error), ()), "task_rejected", {"message": None, "exc": str(error)}
-        )
+        exc = (type(error).__name__, str(error))
+        return Refused(_dead(delivery, str(error), ()), "task_rejected", {"exc": exc})
 
 
 def _keeps_errors(task: TaskOptions | None, ignored: bool | None) -> bool:
@@ -188,13 +188,8 @@ def _dead(delivery: Delivery, reason: str, puts: tuple[Put, ...]) -> Completion:
     return Completion(receipt=delivery.receipt, settlement=DEAD, reason=reason, puts=puts)
 
 
-def request(delivery: Delivery) -> dict[str, Any]:
-    """Return what signals tell of a delivery, as data."""
-    message = delivery.message
-    return {"id": message.id, "task": message.task}
-
-
 def unknown(delivery: Delivery) -> dict[str, Any]:
     """Return the arguments of ``task_unknown``, as data."""
-    message = delivery.message
-    return {"name": message.task, "id": message.id, "message": None, "exc": None}
+    name = delivery.message.task
+    exc = (NotRegistered.__name__, f"no task {name!r} is registered here")
+    return {"name": name, "id": delivery.message.id, "exc": exc}

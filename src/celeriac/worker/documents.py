@@ -44,7 +44,7 @@ class Documents:
             status=state,
             result=wire_result.exception_document(error),
             traceback=str(error) if state == states.FAILURE else None,
-            date_done=clock.iso(clock.wall()),
+            date_done=clock.iso(clock.wall()) if state in states.READY_STATES else None,
             group_id=headers.group if headers else None,
             parent_id=headers.parent_id if headers else None,
             task_id=message.id,

@@ -82,6 +82,7 @@ class Parts:
             failed,
         )
         self.completer.on_room = freed = self.consumption.freed
+        self.completer.fire = fire
         self.leases = Leases(self.consumer, store, pool, flights, freed, failed)
 
     @property

@@ -28,6 +28,8 @@ class Decision(Struct, frozen=True):
     """None: it was acknowledged before; there is nothing to settle."""
     fails: bool = False
     """The run has no document of its own, and a FAILURE is stored in its place."""
+    retries: bool = False
+    """The run is retried in its task's name: the message of the next one goes out with this."""
 
 
 _TABLE: dict[Ending, tuple[Settlement | None, Settlement]] = {
@@ -48,14 +50,19 @@ _TABLE: dict[Ending, tuple[Settlement | None, Settlement]] = {
 }
 
 
-def settle(ending: Ending, task: TaskOptions | None, losses: int, limit: int) -> Decision:
+def settle(
+    ending: Ending, task: TaskOptions | None, losses: int, limit: int, retries: int = 0
+) -> Decision:
     """Decide on a message.
 
     ``task`` is None if the message names none that is known. ``losses`` are the attempts counted so
-    far, ``limit`` is ``task_delivery_limit``.
+    far, ``limit`` is ``task_delivery_limit``; ``retries`` are those that the task has had.
     """
     early, late = _TABLE[ending]
     killed = ending in (Ending.LOST, Ending.TIMED_OUT)
+    if ending is Ending.LOST and task is not None and task.retry_on_worker_lost:
+        again = task.max_retries is None or retries < task.max_retries
+        return Decision(ACK if task.acks_late else early, fails=not again, retries=again)
     if task is None or not task.acks_late:
         return Decision(early, fails=killed)
     settlement = _by_policy(ending, task, late)

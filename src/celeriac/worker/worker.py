@@ -16,6 +16,7 @@ from msgspec import Struct
 from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import open_broker
 from celeriac.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
+from celeriac.message import Delivery
 from celeriac.pools.base import ExecutorPool
 from celeriac.pools.manifest import Manifest
 from celeriac.results.base import ResultStore
@@ -135,6 +136,8 @@ class Worker:
                 "receiver of worker_process_init",
                 self.manifest.sockets,
             )
+        for old, new in self.manifest.deprecated.items():
+            log.warning("the setting %s is deprecated; write %s instead", old, new)
         log.info("%s ready.", self.options.hostname)
         self._fire("worker_ready", {})
 
@@ -254,10 +257,11 @@ class Worker:
         """Seconds that one call of the broker may take."""
         return self.settings.broker_timeout
 
-    def _fire(self, name: str, arguments: dict[str, Any]) -> None:
+    def _fire(self, name: str, arguments: dict[str, Any], delivery: Delivery | None = None) -> None:
         """Have the receivers of a signal called in the spare child, if there are any."""
         if name in self.manifest.receivers:
-            self.pool.spare.do(signal=name, sender=self.options.hostname, arguments=arguments)
+            sender = self.options.hostname
+            self.pool.spare.do(signal=name, sender=sender, arguments=arguments, delivery=delivery)
 
 
 def _opened(manifest: Manifest, timeout: float) -> tuple[Broker, ResultStore | None]:

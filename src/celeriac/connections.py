@@ -1,0 +1,106 @@
+"""What an app opens on first use: broker, result store, and the client that uses them.
+
+Every process of a program has objects of its own behind one app; adapters see to themselves after a
+fork. Thread-safe.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from celeriac.brokers.base import Broker
+from celeriac.brokers.urls import broker_url, open_broker
+from celeriac.client import Client
+from celeriac.results.base import ResultStore
+from celeriac.results.urls import open_store, store_url
+from celeriac.settings import Settings
+
+Part = TypeVar("Part")
+
+
+class Connecting(Protocol):
+    """What connections need of their app."""
+
+    main: str
+    folder: str
+
+    @property
+    def settings(self) -> Settings:
+        """The settings now."""
+        ...
+
+    @property
+    def spec(self) -> str:
+        """What to write behind ``-A`` to find the app."""
+        ...
+
+
+class Connections:
+    """The open parts of one app, by name."""
+
+    def __init__(self, app: Connecting) -> None:
+        self._app = app
+        self._opening = threading.RLock()
+        self._open: dict[str, Any] = {}
+
+    @property
+    def broker(self) -> Broker:
+        """The broker."""
+        return self.opened("broker", self._open_broker)
+
+    @property
+    def store(self) -> ResultStore | None:
+        """The result store; None if results are disabled."""
+        return self.opened("store", self._open_store)
+
+    @property
+    def client(self) -> Client:
+        """The road out, under the settings as they are now."""
+        client: Client | None = self._open.get("client")
+        if client is None or client.settings is not self._app.settings:
+            return self._new_client()
+        return client
+
+    def opened(self, part: str, make: Callable[[], Part]) -> Part:
+        """Return a part of this name, made by ``make`` if it is not there."""
+        try:
+            opened: Part = self._open[part]
+        except KeyError:
+            with self._opening:
+                if part not in self._open:
+                    self._open[part] = make()
+                opened = self._open[part]
+        return opened
+
+    @property
+    def broker_url(self) -> str:
+        """The URL of the broker, with its password: as configured, or the embedded file's."""
+        app = self._app
+        return broker_url(app.settings.broker_url, (app.main, app.folder))
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the result store, with its password."""
+        return store_url(self._app.settings.result_backend, self.broker_url)
+
+    def close(self) -> None:
+        """Let go of everything. It is opened again when needed."""
+        with self._opening:
+            opened, self._open = self._open, {}
+        for part in ("awaiter", "client", "broker", "store"):
+            if (close := getattr(opened.get(part), "close", None)) is not None:
+                close()
+
+    def _open_broker(self) -> Broker:
+        return open_broker(self.broker_url, self._app.settings.broker_timeout)
+
+    def _open_store(self) -> ResultStore | None:
+        return open_store(self.store_url, self._app.settings.broker_timeout)
+
+    def _new_client(self) -> Client:
+        with self._opening:
+            earlier: Client | None = self._open.get("client")
+            warned = earlier is not None and earlier.warned
+            client = Client(self._app.settings, self.broker, self._app.spec, warned=warned)
+            self._open["client"] = client
+            return client
