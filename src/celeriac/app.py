@@ -36,6 +36,7 @@ from celeriac.loaders import Loader, loader_class, wants_runs
 from celeriac.registry import Registrar, TaskRegistry
 from celeriac.result import AsyncResult as Result
 from celeriac.results.base import ResultStore
+from celeriac.routing.amqp import AMQP
 from celeriac.signals import Signal
 from celeriac.task import Publisher, send
 from celeriac.task import Task as BaseTask
@@ -96,6 +97,7 @@ class Celery(Configured):
     ) -> None:
         chosen = AppOptions(**{k: options.pop(k) for k in _APP_OPTIONS if k in options})  # type: ignore[typeddict-item]
         self.main = main or "__main__"
+        self.amqp = AMQP(self)
         self.module, self.folder = _caller()
         """The folder of the module that made the app: it tells embedded files of equal names apart.
         """
@@ -173,6 +175,11 @@ class Celery(Configured):
         """The tasks, by name. Asking for them finalizes the app (APP-03)."""
         if not self._registrar.finalized:
             self._registrar.finalize(auto=True)
+        return self._registrar.registry
+
+    @property
+    def registry(self) -> TaskRegistry:
+        """The tasks that are made so far, by name; asking for them finalizes nothing."""
         return self._registrar.registry
 
     @property

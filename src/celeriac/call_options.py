@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from celeriac.context import Context
+from celeriac.queues import Exchange, Queue
+from celeriac.routing.router import TaskRouter
 
 Moment = datetime | str
 """A point in time: a datetime (naive is in the app's zone) or ISO 8601 text."""
@@ -30,8 +32,8 @@ class RunOptions(TypedDict, total=False):
 
     task_id: str | None
     expires: float | Moment | None
-    queue: str | None
-    exchange: Any
+    queue: str | Queue | None
+    exchange: str | Exchange | None
     routing_key: str | None
     exchange_type: str | None
     delivery_mode: int | str | None
@@ -53,12 +55,12 @@ class RunOptions(TypedDict, total=False):
     root_id: str | None
     parent_id: str | None
     reply_to: str | None
-    router: Any
+    router: TaskRouter | None
     result_cls: Any
     producer: Any
     connection: Any
     publisher: Any
-    declare: Any
+    declare: Sequence[Queue | Exchange] | None
     mandatory: bool | None
     immediate: bool | None
     timeout: float | None
@@ -83,8 +85,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """The moment before which it does not run."""
     expires: float | Moment | None = None
     """Seconds from now, or the moment, after which it is not run any more."""
-    queue: Any = None
-    exchange: Any = None
+    queue: str | Queue | None = None
+    exchange: str | Exchange | None = None
     routing_key: str | None = None
     exchange_type: str | None = None
     delivery_mode: int | str | None = None
@@ -117,8 +119,10 @@ class Options(Struct, frozen=True, kw_only=True):
     root_id: str | None = None
     parent_id: str | None = None
     reply_to: str | None = None
-    router: Any = None
-    """A router of one's own for this call."""
+    declare: Sequence[Queue | Exchange] | None = None
+    """Further queues and exchanges that must be there before it is sent (ROUTE-20)."""
+    router: TaskRouter | None = None
+    """Routes this call in place of ``task_routes``."""
     result_cls: Any = None
     """The class of the result that is returned."""
 
@@ -128,7 +132,6 @@ WITHOUT_EFFECT = frozenset(
         "producer",
         "connection",
         "publisher",
-        "declare",
         "mandatory",
         "immediate",
         "timeout",
@@ -218,13 +221,20 @@ def retry_options(request: Context, options: Mapping[str, Any]) -> Options:
         parent_id=request.id,
         reply_to=request.reply_to,
     )
-    elsewhere = options.get("queue") or options.get("exchange") or options.get("routing_key")
-    place: dict[str, Any] = {}
-    if not elsewhere and where.get("exchange"):
-        place = {"exchange": where["exchange"], "routing_key": where.get("routing_key")}
-    elif not elsewhere:
-        place = {"queue": where.get("routing_key")}
-    return msgspec.structs.replace(changed(kept, options), **place)
+    if not any(options.get(name) for name in ("queue", "exchange", "routing_key")):
+        # To the queue itself: through its exchange the message might reach others, too.
+        queue = where.get("routing_key")
+        kept = msgspec.structs.replace(kept, queue=queue, exchange="", routing_key=queue)
+    return changed(kept, options)
+
+
+def filled(options: Options, by: Mapping[str, Any]) -> Options:
+    """Return the options, with those that a route adds. Raises TypeError for unknown ones."""
+    given = {name: value for name, value in by.items() if getattr(options, name, None) is None}
+    if options.eta is not None:
+        # The call says when it runs, in another way.
+        given.pop("countdown", None)
+    return changed(options, given)
 
 
 def listed(links: Links | None) -> list[Any] | None:

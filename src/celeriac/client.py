@@ -11,13 +11,22 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any
 
+import msgspec
+
 from celeriac import clock, imports, publication, signals
 from celeriac.brokers.base import Broker
-from celeriac.call_options import Moment, Options, check_limits, listed, new_id
+from celeriac.call_options import (
+    Moment,
+    Options,
+    check_limits,
+    filled,
+    listed,
+    new_id,
+)
 from celeriac.context import Context, running
 from celeriac.exceptions import NoWorkerSeenWarning
 from celeriac.message import Message, Publish
-from celeriac.routing import Router
+from celeriac.routing.router import Router
 from celeriac.settings import Settings
 from celeriac.wire import task as wire
 from celeriac.wire.repr import saferepr
@@ -32,14 +41,20 @@ class Client:
     """Composes messages and hands them to the broker."""
 
     def __init__(
-        self, settings: Settings, broker: Broker, app_name: str, *, warned: bool = False
+        self,
+        settings: Settings,
+        broker: Broker,
+        app_name: str,
+        router: Router | None = None,
+        *,
+        warned: bool = False,
     ) -> None:
         self.settings = settings
         """The snapshot that it was made under."""
         self.broker = broker
         self.warned = warned
         """Whether it has looked for workers, and need not do so again."""
-        self._router = Router(settings)
+        self._router = Router(settings) if router is None else router
         self._zone = zone(settings)
         self._app_name = app_name
         self._host = os.uname().nodename  # What the socket module says, without its 4 ms.
@@ -54,9 +69,11 @@ class Client:
         """Return the message for a call, routed and encoded. Sends nothing.
 
         Raises EncodeError for arguments that cannot be written, ValueError for limits or times that
-        contradict each other.
+        contradict each other, QueueNotFound if it leads to no queue.
         """
-        queue, priority = self._router.route(options.queue, options.priority)
+        route = self._router.find(msgspec.structs.asdict(options), name, args, kwargs)
+        if route.options:
+            options = filled(options, route.options)
         due = self._due(options)
         task_id = options.task_id or new_id()
         request = running()
@@ -93,10 +110,18 @@ class Client:
                 options.chain,
                 options.chord,
             ),
-            priority=priority,
+            priority=route.priority or 0,
             reply_to=options.reply_to,
         )
-        return Publish(queue=queue, message=message, due=due)
+        return Publish(
+            queue=route.queues[0],
+            message=message,
+            due=due,
+            exchange=route.exchange,
+            routing_key=route.routing_key,
+            copies=route.queues[1:],
+            delivery_mode=route.delivery_mode,
+        )
 
     def _due(self, options: Options) -> float | None:
         check_limits(options)

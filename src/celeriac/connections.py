@@ -13,6 +13,7 @@ from celeriac.brokers.urls import broker_url, open_broker
 from celeriac.client import Client
 from celeriac.results.base import ResultStore
 from celeriac.results.urls import open_store, store_url
+from celeriac.routing.amqp import AMQP
 from celeriac.settings import Settings
 
 Part = TypeVar("Part")
@@ -27,6 +28,11 @@ class Connecting(Protocol):
     @property
     def settings(self) -> Settings:
         """The settings now."""
+        ...
+
+    @property
+    def amqp(self) -> AMQP:
+        """Its queues and routes."""
         ...
 
     @property
@@ -101,6 +107,7 @@ class Connections:
         with self._opening:
             earlier: Client | None = self._open.get("client")
             warned = earlier is not None and earlier.warned
-            client = Client(self._app.settings, self.broker, self._app.spec, warned=warned)
+            app = self._app
+            client = Client(app.settings, self.broker, app.spec, app.amqp.router, warned=warned)
             self._open["client"] = client
             return client

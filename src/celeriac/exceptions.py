@@ -5,7 +5,8 @@ already catch are kept, and so is the shape of the tree around them::
 
     CeleriacError (alias CeleryError)
     |- ImproperlyConfigured           a setting, URL, name or option that cannot be right
-    |  `- AppNotFound                 -A names nothing that can be loaded
+    |  |- AppNotFound                 -A names nothing that can be loaded
+    |  `- QueueNotFound               a call or -Q names a queue that there is not (also a KeyError)
     |- OperationalError               broker or store out of reach, full or locked; try again later
     |  `- StorageCorrupt              the file is damaged; trying again will not help
     |- SerializationError
@@ -49,6 +50,7 @@ __all__ = [
     "NoWorkerSeenWarning",
     "NotRegistered",
     "OperationalError",
+    "QueueNotFound",
     "Reject",
     "RemoteTraceback",
     "Retry",
@@ -79,6 +81,13 @@ class ImproperlyConfigured(CeleriacError):
 
 class AppNotFound(ImproperlyConfigured):
     """The value of ``-A`` leads to no app (APP-39)."""
+
+
+class QueueNotFound(ImproperlyConfigured, KeyError):
+    """There is no such queue, and none may be created; or nothing is bound to an exchange (ROUTE-05)."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class OperationalError(CeleriacError):

@@ -33,6 +33,14 @@ class Publish(Struct, frozen=True, kw_only=True):
     message: Message
     due: float | None = None
     """Wall time in seconds before which the broker keeps the message to itself; None is now."""
+    exchange: str = ""
+    """The exchange that led here; empty is the broker's own, whose keys are names of queues."""
+    routing_key: str = ""
+    """The key it was published with; empty is the queue's name."""
+    copies: tuple[str, ...] = ()
+    """Further queues that get the message too."""
+    delivery_mode: int = 2
+    """1 may be lost when its server ends, 2 may not. Embedded queues keep all alike."""
 
 
 class Delivery(Struct, frozen=True, kw_only=True):

@@ -103,13 +103,13 @@ def announced(publish: Publish, retry_policy: Mapping[str, Any]) -> Publish:
         "content_encoding": message.content_encoding,
         "priority": message.priority,
         "reply_to": message.reply_to,
-        "delivery_mode": 2,
+        "delivery_mode": publish.delivery_mode,
     }
     signals.before_task_publish.send(
         message.task,
         body=(body.args, body.kwargs, body.embed),
-        exchange="",
-        routing_key=publish.queue,
+        exchange=publish.exchange,
+        routing_key=publish.routing_key or publish.queue,
         headers=headers,
         properties=properties,
         declare=[],
@@ -134,8 +134,8 @@ def confirmed(publish: Publish) -> None:
             message.task,
             body=(body.args, body.kwargs, body.embed),
             headers=json.decode(message.headers),
-            exchange="",
-            routing_key=publish.queue,
+            exchange=publish.exchange,
+            routing_key=publish.routing_key or publish.queue,
         )
     if signals.task_sent.receivers:
         headers = wire.decode_headers(message.headers)

@@ -13,6 +13,9 @@ from statistics import median
 from threading import Event, Thread
 from time import monotonic
 
+import pytest
+from msgspec.structs import replace
+
 from celeriac.brokers.base import Broker, Consumer
 from celeriac.clock import wall
 from celeriac.message import Delivery, Message, Publish, QueueSize
@@ -67,6 +70,18 @@ class PublishContract:
     def test_nothing_published_is_nothing_there(self, broker: Broker) -> None:
         broker.publish([])
         assert broker.sizes() == {}
+
+    @pytest.mark.follows("ROUTE-08")
+    def test_a_message_goes_to_each_of_its_queues(self, broker: Broker, consume: Consume) -> None:
+        for name in "abc":
+            assert claim(consume(name)) == []
+        several = replace(publish("many", "a", priority=3), copies=("b", "c"))
+        broker.publish([publish("one", "a"), several])
+        assert [ids(claim(consume(name))) for name in "abc"] == [
+            ["many", "one"],
+            ["many"],
+            ["many"],
+        ]
 
     def test_a_batch_appears_all_at_once(self, broker: Broker, consume: Consume) -> None:
         consumer = consume()
@@ -173,6 +188,16 @@ class ClaimContract:
         order = [claim_one(consumer).queue for _ in range(12)]
         for turn in range(0, 12, 3):
             assert sorted(order[turn : turn + 3]) == ["a", "b", "c"]
+
+    @pytest.mark.follows("ROUTE-16")
+    def test_or_the_first_goes_first(self, broker: Broker) -> None:
+        for queue in "abc":
+            broker.publish(publishes(range(2), queue))
+        consumer = broker.consumer(["b", "c", "a"], turns=False)
+        order = [claim_one(consumer).queue for _ in range(5)]
+        broker.publish([publish("late", "b")])
+        assert [*order, claim_one(consumer).queue] == ["b", "b", "c", "c", "a", "b"]
+        consumer.close()
 
     def test_one_claim_fills_up_from_all_queues(self, broker: Broker, consume: Consume) -> None:
         broker.publish([publish("1", "a"), publish("2", "b"), publish("3", "b")])

@@ -8,6 +8,7 @@ from functools import partial
 from statistics import median
 
 import pytest
+from msgspec.structs import replace
 
 from celeriac.brokers.base import Broker, Consumer
 from celeriac.clock import wall
@@ -231,6 +232,20 @@ class SettlementContract:
         assert claim_one(consumer).message.id == "now"
         assert claim_when_ready(consumer).message.id == "retry"
         assert wall() >= due
+
+    @pytest.mark.follows("ROUTE-08")
+    def test_follow_ups_go_to_each_of_their_queues(
+        self, broker: Broker, store: ResultStore, consume: Consume
+    ) -> None:
+        broker.publish([publish("1")])
+        consumer = consume()
+        completion = Completion(
+            receipt=claim_one(consumer).receipt,
+            settlement=Settlement.ACK,
+            publishes=(replace(publish("2", "a"), copies=("b",)),),
+        )
+        assert consumer.commit([completion], store) == [SETTLED]
+        assert [ids(claim(consume(name))) for name in "ab"] == [["2"], ["2"]]
 
     def test_follow_ups_wake_workers_of_their_queue(
         self, broker: Broker, store: ResultStore, consume: Consume

@@ -26,8 +26,9 @@ OURS = {
     "annotations", "app", "backoff", "brokers", "brokers.base", "brokers.urls", "call_options", "canvas",
     "canvas.signatures", "client", "clock", "completion", "configured", "connections", "context",
     "current", "exceptions", "imports", "loaders", "log", "message", "parameters", "proxies",
-    "publication", "registry", "result", "results", "results.base", "results.urls", "retry", "routing",
-    "settings", "settings.configuration", "settings.masking", "settings.sources", "settings.spelling",
+    "publication", "queues", "registry", "result", "results", "results.base", "results.urls", "retry",
+    "routing", "routing.amqp", "routing.bindings", "routing.registry", "routing.router", "settings",
+    "settings.configuration", "settings.masking", "settings.sources", "settings.spelling",
     "settings.table", "settings.validation", "signals", "states", "task", "task_factory",
     "task_options", "wire", "wire.json", "wire.repr", "wire.result", "wire.task",
 }  # fmt: skip

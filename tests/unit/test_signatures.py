@@ -22,7 +22,7 @@ def add(app: Celery) -> Task[..., int]:
     return app.task(name="sums.add")(lambda x, y=0: x + y)
 
 
-@pytest.mark.follows("APP-22", "TASK-40")
+@pytest.mark.follows("APP-22")
 def test_a_signature_is_the_dictionary_that_travels(app: Celery, add: Task[..., int]) -> None:
     made = add.s(1, y=2)
     assert made == {
@@ -65,7 +65,6 @@ def test_what_comes_from_elsewhere_is_completed(app: Celery) -> None:
     assert maybe_signature(received, app).app is app
 
 
-@pytest.mark.follows("TASK-40")
 def test_it_is_sent_with_what_is_added(app: Celery, add: Task[..., int]) -> None:
     add.s(2).delay(1)
     add.s(2, y=3).apply_async(kwargs={"y": 4}, queue="work")

@@ -17,6 +17,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from celeriac.completion import SETTLED, STALE, Completion, Settlement, Verdict, refused
 from celeriac.message import DeadLetter, Delivery, Publish, QueueSize
 
@@ -39,13 +41,19 @@ class Broker(ABC):
     def publish(self, publishes: Sequence[Publish]) -> None:
         """Take over messages: all of them, or none.
 
+        A message goes to its queue and to those in ``copies`` (see ``spread``).
         On return they survive a crash of this process and, as far as the server's own settings
         promise it, of the server. A message with a future ``due`` is delivered not before it.
         """
 
     @abstractmethod
-    def consumer(self, queues: Sequence[str], *, lease: float = LEASE) -> "Consumer":
-        """Return a new consumer of these queues, whose leases last ``lease`` seconds."""
+    def consumer(
+        self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
+    ) -> "Consumer":
+        """Return a new consumer of these queues, whose leases last ``lease`` seconds.
+
+        Queues take turns, or else the first that has something goes first (ROUTE-16).
+        """
 
     @abstractmethod
     def sizes(self) -> dict[str, QueueSize]:
@@ -81,8 +89,9 @@ class Consumer(ABC):
         """Take up to ``count`` messages of together at most ``size`` body bytes, under leases.
 
         One message larger than ``size`` is taken if it is the first. Within a queue: higher
-        priority first, then oldest first; among queues, turns. Taking, recording and leasing are
-        one atomic step. Does not block: an empty list means that nothing was ready.
+        priority first, then oldest first; among queues, turns, if the consumer was asked for them.
+        Taking, recording and leasing are one atomic step. Does not block: an empty list means that
+        nothing was ready.
         """
 
     @abstractmethod
@@ -189,6 +198,20 @@ class Consumer(ABC):
         A completion with a join that completes its chord, and bears no token yet, is not settled
         but answered ``held``.
         """
+
+
+def spread(publishes: Sequence[Publish]) -> Sequence[Publish]:
+    """Return one publish for each queue, in place of those that go to several."""
+    for publish in publishes:
+        if publish.copies:
+            break
+    else:
+        return publishes
+    return [
+        replace(publish, queue=queue, copies=())
+        for publish in publishes
+        for queue in (publish.queue, *publish.copies)
+    ]
 
 
 def gives_back(settlement: Settlement) -> bool:

@@ -15,7 +15,7 @@ from time import monotonic
 
 from msgspec import Struct
 
-from celeriac.brokers.base import LEASE, Broker, Consumer
+from celeriac.brokers.base import LEASE, Broker, Consumer, spread
 from celeriac.clock import wall
 from celeriac.completion import SETTLED, STALE, Completion, Join, Settlement, Verdict, held
 from celeriac.exceptions import OperationalError
@@ -56,10 +56,12 @@ class MemoryBroker(Broker):
         with self._server as server:
             server.publish(publishes)
 
-    def consumer(self, queues: Sequence[str], *, lease: float = LEASE) -> "MemoryConsumer":
+    def consumer(
+        self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
+    ) -> "MemoryConsumer":
         with self._server as server:
             server.seen = wall()
-            return MemoryConsumer(server, queues, lease)
+            return MemoryConsumer(server, queues, lease, turns)
 
     def sizes(self) -> dict[str, QueueSize]:
         with self._server as server:
@@ -99,8 +101,9 @@ class MemoryBroker(Broker):
 class MemoryConsumer(Consumer):
     """One worker's hold on queues of a ``MemoryBroker``; every step is taken under one lock."""
 
-    def __init__(self, server: "_Server", queues: Sequence[str], lease: float) -> None:
+    def __init__(self, server: "_Server", queues: Sequence[str], lease: float, turns: bool) -> None:
         self.lease = lease
+        self._turns = turns
         self._server = server
         self._queues = list(queues)
         self._woken = False
@@ -113,8 +116,9 @@ class MemoryConsumer(Consumer):
                 if size < 0 and taken:
                     break
                 taken.append(server.lease(entry, self, monotonic() + self.lease))
-            # Turns: the queue that came first comes last the next time.
-            self._queues.append(self._queues.pop(0))
+            if self._turns:
+                # The queue that came first comes last the next time.
+                self._queues.append(self._queues.pop(0))
             return taken
 
     def wait(self, timeout: float) -> None:
@@ -250,7 +254,7 @@ class _Server:
     # -- places ------------------------------------------------------------------------------------
 
     def publish(self, publishes: Sequence[Publish]) -> None:
-        for publish in publishes:
+        for publish in spread(publishes):
             self._place(_Entry(publish, next(self._numbers)), publish.due)
         self.changed.notify_all()
 

@@ -65,13 +65,13 @@ def _leads_there(frame: str) -> bool:
     return importing or path.startswith(_HOUSE)
 
 
-def queue_names(text: str | None) -> tuple[str, ...]:
-    """Return the queues that ``-Q`` lists; empty if it is not given. Raises ImproperlyConfigured."""
+def queue_names(text: str | None, option: str = "-Q") -> tuple[str, ...]:
+    """Return the queues that an option lists; empty if it is not given. Raises ImproperlyConfigured."""
     if text is None:
         return ()
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise ImproperlyConfigured(
-            f"-Q {text!r} has an empty name; write queues separated by commas: -Q mail,reports"
+            f"{option} {text!r} has an empty name; write queues separated by commas: {option} mail,reports"
         )
     return tuple(dict.fromkeys(names))

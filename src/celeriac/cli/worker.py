@@ -55,7 +55,10 @@ class LogLevel(click.ParamType[int]):
 )
 @click.option("-c", "--concurrency", type=click.IntRange(1, 1000), help="Child processes [CPUs].")
 @click.option("-n", "--hostname", help="Name of the worker; %h host, %n name, %d domain.")
-@click.option("-Q", "--queues", help="Queues to consume, separated by commas.")
+@click.option(
+    "-Q", "--queues", help="Queues to consume, separated by commas [all configured ones]."
+)
+@click.option("-X", "--exclude-queues", help="Queues not to consume, separated by commas.")
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
@@ -78,6 +81,7 @@ def worker(  # noqa: PLR0913 - one for each option
     concurrency: int | None,
     hostname: str | None,
     queues: str | None,
+    exclude_queues: str | None,
     grace: float | None,
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
@@ -85,7 +89,6 @@ def worker(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Start a worker: it runs tasks until it gets TERM (warm stop) or QUIT (cold stop)."""
     name = node_name(hostname)
-    chosen = queue_names(queues)
     child = ChildConfig(
         hostname=name,
         loglevel=loglevel,
@@ -95,7 +98,14 @@ def worker(  # noqa: PLR0913 - one for each option
     )
     options = {**click.get_current_context().params, "hostname": name}
     style = {} if log_format is None else {"worker_log_style": log_format}
-    template = TemplateConfig(spec=spec, child=child, settings=style, options=options)
+    template = TemplateConfig(
+        spec=spec,
+        child=child,
+        settings=style,
+        options=options,
+        queues=queue_names(queues),
+        exclude_queues=queue_names(exclude_queues, "-X"),
+    )
     pool = ProcessPool(template)
     pool.launch()
     try:
@@ -107,7 +117,6 @@ def worker(  # noqa: PLR0913 - one for each option
     set_up_logging(manifest, child)
     given = WorkerOptions(
         hostname=name,
-        queues=chosen,
         concurrency=concurrency,
         grace=grace,
         quiet=quiet or manifest.settings["worker_log_style"] == "json",

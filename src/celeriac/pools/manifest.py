@@ -39,6 +39,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     """The settings that the parent reads, by name."""
     tasks: tuple[TaskOptions, ...]
+    queues: tuple[str, ...]
+    """The queues to consume."""
     receivers: frozenset[str]
     """Names of the signals that have receivers."""
     threads: tuple[str, ...] = ()

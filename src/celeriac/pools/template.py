@@ -21,13 +21,14 @@ import msgspec
 from celeriac import log_setup, run_log, signals
 from celeriac.app import Celery
 from celeriac.app_spec import find_app
-from celeriac.exceptions import AppNotFound, CeleriacError
+from celeriac.exceptions import AppNotFound, CeleriacError, ImproperlyConfigured, QueueNotFound
 from celeriac.loaders import Loader
 from celeriac.pools import packets
 from celeriac.pools.child import Child, ChildConfig, hold_lifeline, main, set_up_logging
 from celeriac.pools.manifest import AppFailed, Manifest, TaskOptions
 from celeriac.pools.reaping import become_subreaper, reap_strangers
 from celeriac.pools.slots import Slots
+from celeriac.queues import worker_direct
 from celeriac.settings import Settings
 from celeriac.told import NodeName
 
@@ -47,6 +48,10 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings from the command line; they win over the app's."""
     options: dict[str, Any] = {}
     """What the command line says, for receivers of ``celeryd_init``."""
+    queues: tuple[str, ...] = ()
+    """Queues to consume in place of all (``-Q``)."""
+    exclude_queues: tuple[str, ...] = ()
+    """Queues not to consume (``-X``)."""
 
 
 class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -189,6 +194,7 @@ def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manif
         store=app.store_url,
         settings={name: getattr(app.settings, name) for name in PARENT_SETTINGS},
         tasks=tuple(task_options(app, name) for name in sorted(app.tasks)),
+        queues=tuple(app.amqp.queues.consume_from),
         receivers=wanted_signals(app),
         threads=threads,
         sockets=sockets,
@@ -276,10 +282,29 @@ def load_app(config: TemplateConfig) -> Celery:
     app.finalize()
     worker = NodeName(config.child.hostname, app)
     signals.celeryd_init.send(worker, instance=worker, conf=app.conf, options=config.options)
+    choose_queues(app, config)
     signals.worker_init.send(worker)
     set_up_logging(app, config.child, "Template")
+    # Its receivers may add queues, and are not overruled by the command line (ROUTE-17).
     signals.celeryd_after_setup.send(worker, instance=worker, conf=app.conf)
+    if not app.amqp.queues.consume_from:
+        raise ImproperlyConfigured(
+            f"no queue is left to consume: -X excludes {', '.join(config.exclude_queues)}; name others "
+            "with -Q"
+        )
     return app
+
+
+def choose_queues(app: Celery, config: TemplateConfig) -> None:
+    """Let the worker consume what the command line says (ROUTE-11, ROUTE-13)."""
+    queues = app.amqp.queues
+    try:
+        queues.select(config.queues)
+    except QueueNotFound as error:
+        raise ImproperlyConfigured(f"-Q {','.join(config.queues)}: {error}") from error
+    queues.deselect(config.exclude_queues)
+    if app.settings.worker_direct:
+        queues.select_add(worker_direct(config.child.hostname))
 
 
 def run(descriptors: list[int]) -> None:

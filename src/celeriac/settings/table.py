@@ -105,37 +105,39 @@ class Settings(Struct, frozen=True, kw_only=True):
     task_always_eager: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_annotations: Annotated[Any, Setting("CELERY_+", read=True)] = None
     task_compression: Annotated[str | None, Setting("CELERY_MESSAGE_COMPRESSION")] = None
-    task_create_missing_queue_exchange_type: Annotated[str | None, Setting("CELERY_+")] = None
-    task_create_missing_queue_type: Annotated[str, Setting("CELERY_+")] = "classic"
-    task_create_missing_queues: Annotated[bool, Setting("CELERY_+")] = True
-    task_default_delivery_mode: Annotated[int | str, Setting("CELERY_+")] = 2
-    task_default_exchange: Annotated[str | None, Setting("CELERY_+")] = None
-    task_default_exchange_type: Annotated[str, Setting("CELERY_+")] = "direct"
+    task_create_missing_queue_exchange_type: Annotated[
+        str | None, Setting("CELERY_+", read=True)
+    ] = None
+    task_create_missing_queue_type: Annotated[str, Setting("CELERY_+", read=True)] = "classic"
+    task_create_missing_queues: Annotated[bool, Setting("CELERY_+", read=True)] = True
+    task_default_delivery_mode: Annotated[int | str, Setting("CELERY_+", read=True)] = 2
+    task_default_exchange: Annotated[str | None, Setting("CELERY_+", read=True)] = None
+    task_default_exchange_type: Annotated[str, Setting("CELERY_+", read=True)] = "direct"
     task_default_priority: Annotated[int | None, Setting("CELERY_+", read=True)] = None
     task_default_queue: Annotated[str, Setting("CELERY_+", read=True)] = "celery"
-    task_default_queue_type: Annotated[str, Setting("CELERY_+")] = "classic"
+    task_default_queue_type: Annotated[str, Setting("CELERY_+", read=True)] = "classic"
     task_default_rate_limit: Annotated[str | int | float | None, Setting("CELERY_+")] = None
-    task_default_routing_key: Annotated[str | None, Setting("CELERY_+")] = None
+    task_default_routing_key: Annotated[str | None, Setting("CELERY_+", read=True)] = None
     task_delivery_limit: Annotated[int, Setting(read=True)] = 3
     task_eager_propagates: Annotated[
         bool, Setting("CELERY_EAGER_PROPAGATES_EXCEPTIONS", read=True)
     ] = False
     task_ignore_result: Annotated[bool, Setting("CELERY_+", read=True)] = False
-    task_inherit_parent_priority: Annotated[bool, Setting("CELERY_+")] = False
+    task_inherit_parent_priority: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_protocol: Annotated[int, Setting("CELERY_*")] = 2
     task_publish_retry: Annotated[bool, Setting("CELERY_*", read=True)] = True
     task_publish_retry_policy: Annotated[Options, Setting("CELERY_*", read=True)] = field(
         default_factory=_PUBLISH_RETRY_POLICY.copy
     )
-    task_queue_max_priority: Annotated[int | None, Setting("CELERY_+")] = None
-    task_queues: Annotated[Any, Setting("CELERY_+")] = None
+    task_queue_max_priority: Annotated[int | None, Setting("CELERY_+", read=True)] = None
+    task_queues: Annotated[Any, Setting("CELERY_+", read=True)] = None
     task_reject_on_worker_lost: Annotated[
         bool | None, Setting("CELERY_+", celery=None, read=True)
     ] = True
     task_remote_tracebacks: Annotated[bool, Setting("CELERY_+")] = False
     task_repr_maxlevels: Annotated[int, Setting("CELERY_+", read=True)] = 3
     task_retry_on_worker_lost: Annotated[bool, Setting("CELERY_+", read=True)] = False
-    task_routes: Annotated[Any, Setting("CELERY_+")] = None
+    task_routes: Annotated[Any, Setting("CELERY_+", read=True)] = None
     task_send_sent_event: Annotated[bool, Setting("CELERY_SEND_TASK_SENT_EVENT")] = False
     task_serializer: Annotated[str, Setting("CELERY_*")] = "json"
     task_soft_time_limit: Annotated[float | None, Setting("CELERYD_*", read=True)] = None
@@ -186,7 +188,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     worker_consumer: Annotated[Pluggable, Setting("CELERYD_+")] = "celery.worker.consumer:Consumer"
     worker_deduplicate_successful_tasks: Annotated[bool, Setting("CELERYD_+")] = False
     worker_detect_quorum_queues: Annotated[bool, Setting("CELERYD_+")] = True
-    worker_direct: Annotated[bool, Setting("CELERY_*")] = False
+    worker_direct: Annotated[bool, Setting("CELERY_*", read=True)] = False
     worker_disable_prefetch: Annotated[bool, Setting("CELERYD_+")] = False
     worker_disable_rate_limits: Annotated[bool, Setting("CELERY_+")] = False
     worker_enable_prefetch_count_reduction: Annotated[bool, Setting("CELERYD_+")] = True

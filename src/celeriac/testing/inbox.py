@@ -31,7 +31,7 @@ from celeriac.testing.apps import connect, disconnect
 from celeriac.testing.clocks import FakeClock, length, seconds_of
 from celeriac.testing.messages import Enqueued, Ran, enqueued, expected, mismatch, opened
 from celeriac.testing.worker import find_in, manifest_of
-from celeriac.worker.parts import Parts, Post
+from celeriac.worker.parts import Parts
 
 ENDLESS = 10_000
 """Runs without a move of the clock after which tasks are taken to enqueue each other for ever."""
@@ -222,12 +222,11 @@ class Inbox:
         """Return a worker for the settings of now and for all queues with something to do."""
         worker, ready = self._worker, self._broker.ready()
         if worker is None or not worker.serves(self.app.settings, ready):
-            queues = tuple(dict.fromkeys((*(worker.queues if worker else ()), *ready)))
+            queues = (*(worker.queues if worker else ()), *ready)
             if worker is None:
                 self._pool.start(1)
             else:
                 worker.stop()
-            queues = queues or (self.app.settings.task_default_queue,)
             self._worker = worker = _Worker(self.app, self._pool, self._hostname, queues)
         worker.more = bool(ready)
         return worker
@@ -239,19 +238,19 @@ class _Worker:
     def __init__(
         self, app: Celery, pool: InlinePool, hostname: str, queues: tuple[str, ...]
     ) -> None:
-        self.queues = queues
+        manifest = manifest_of(app)
+        # Those of the app in their order, and whatever else has got a message.
+        self.queues = tuple(dict.fromkeys((*manifest.queues, *queues)))
         self.more = False
         """Whether something is ready that has not been claimed."""
         self._settings = app.settings
         self._hostname = hostname
         self._pool = pool
-        manifest = manifest_of(app)
         # One message at a time: what is not to be run now stays with the broker, in its order.
         settings = {**manifest.settings, "worker_prefetch_multiplier": 1}
-        manifest = msgspec.structs.replace(manifest, settings=settings)
-        post = Post(hostname=hostname, queues=queues, slots=1)
+        manifest = msgspec.structs.replace(manifest, settings=settings, queues=self.queues)
         self._parts = Parts(
-            pool, manifest, app.broker, app.store, post, self._fire, _failed, find_in(app)
+            pool, manifest, app.broker, app.store, hostname, 1, self._fire, _failed, find_in(app)
         )
 
     def serves(self, settings: Settings, queues: Sequence[str]) -> bool:

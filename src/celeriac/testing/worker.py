@@ -57,9 +57,12 @@ class EmbeddedWorker(Worker):
     def __init__(self, app: Celery, *, hostname: str, queues: tuple[str, ...] = ()) -> None:
         self.app = app
         pool = InlinePool(app, hostname)
-        options = WorkerOptions(hostname=hostname, queues=queues, concurrency=1, quiet=True)
+        options = WorkerOptions(hostname=hostname, concurrency=1, quiet=True)
+        manifest = manifest_of(app)
+        if queues:
+            manifest = msgspec.structs.replace(manifest, queues=queues)
         super().__init__(
-            pool, manifest_of(app), options, broker=app.broker, store=app.store, find=find_in(app)
+            pool, manifest, options, broker=app.broker, store=app.store, find=find_in(app)
         )
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._live, name=hostname, daemon=True)

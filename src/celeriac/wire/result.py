@@ -135,6 +135,7 @@ _CELERY = "celery.exceptions"
 _HOMES: dict[str, tuple[str, ...]] = {
     _CELERY: (
         "AlreadyRegistered",
+        "AlwaysEagerIgnored",
         "BackendError",
         "BackendGetMetaError",
         "BackendStoreError",

@@ -5,12 +5,11 @@ inbox of ``celeriac.testing`` steps them by hand.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from msgspec import Struct
-
-from celeriac.brokers.base import LEASE, Broker
-from celeriac.exceptions import OperationalError
+from celeriac.brokers.base import LEASE, Broker, Consumer
+from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.pools.base import ExecutorPool
 from celeriac.pools.manifest import Manifest
 from celeriac.results.base import ResultStore
@@ -27,12 +26,8 @@ from celeriac.worker.window import Window
 log = logging.getLogger("celeriac.worker")
 
 
-class Post(Struct, frozen=True, kw_only=True):
-    """Who works, and on what."""
-
-    hostname: str
-    queues: tuple[str, ...]
-    slots: int
+QUEUE_ORDERS = ("round_robin", "sorted", "priority")
+"""Queues take turns; or the first by name, or in the order of ``-Q``, goes first."""
 
 
 class Parts:
@@ -49,17 +44,17 @@ class Parts:
         manifest: Manifest,
         broker: Broker,
         store: ResultStore | None,
-        post: Post,
+        hostname: str,
+        slots: int,
         fire: Fire,
         failed: Callable[[Service], None],
         find: Find | None = None,
     ) -> None:
         settings = Settings(**manifest.settings)
-        lease = float(settings.broker_transport_options.get("lease", LEASE))
-        documents = Documents(settings, post.hostname)
-        self.consumer = broker.consumer(post.queues, lease=lease)
+        documents = Documents(settings, hostname)
+        self.consumer = make_consumer(broker, manifest.queues, settings.broker_transport_options)
         self.flights = flights = Flights()
-        self.window = Window(post.slots, settings.worker_prefetch_multiplier)
+        self.window = Window(slots, settings.worker_prefetch_multiplier)
         self.completer = Completer(
             broker,
             self.consumer,
@@ -97,3 +92,16 @@ class Parts:
             self.consumer.requeue([flight.delivery.receipt for flight in flights])
         except OperationalError as error:
             log.error("cannot give back %d tasks now: %s", len(flights), error)
+
+
+def make_consumer(broker: Broker, queues: Sequence[str], options: Mapping[str, Any]) -> Consumer:
+    """Return the consumer of these queues, as ``broker_transport_options`` wants it (ROUTE-16)."""
+    order = options.get("queue_order_strategy", "round_robin")
+    if order not in QUEUE_ORDERS:
+        raise ImproperlyConfigured(
+            f"queue_order_strategy in broker_transport_options is {order!r}; write "
+            f"{', '.join(QUEUE_ORDERS)}"
+        )
+    queues = sorted(queues) if order == "sorted" else queues
+    lease = float(options.get("lease", LEASE))
+    return broker.consumer(queues, lease=lease, turns=order == "round_robin")

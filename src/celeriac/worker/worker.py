@@ -25,7 +25,7 @@ from celeriac.service import Service
 from celeriac.settings import Settings
 from celeriac.worker.banner import banner
 from celeriac.worker.dispatcher import Find
-from celeriac.worker.parts import Parts, Post
+from celeriac.worker.parts import Parts
 
 log = logging.getLogger("celeriac.worker")
 
@@ -41,7 +41,6 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     """What the command line says; None leaves it to the settings."""
 
     hostname: str
-    queues: tuple[str, ...] = ()
     concurrency: int | None = None
     grace: float | None = None
     """Seconds of warm stop after which it turns cold; None waits without limit."""
@@ -70,12 +69,19 @@ class Worker:
         self.options = options
         self.pool = pool
         self.slots = options.concurrency or _concurrency(settings.worker_concurrency)
-        self.queues = options.queues or (settings.task_default_queue,)
+        self.queues = manifest.queues
         if broker is None:
             broker, store = _opened(manifest, settings.broker_timeout)
-        post = Post(hostname=options.hostname, queues=self.queues, slots=self.slots)
         self.parts = parts = Parts(
-            pool, manifest, broker, store, post, self._fire, self._failed, find
+            pool,
+            manifest,
+            broker,
+            store,
+            options.hostname,
+            self.slots,
+            self._fire,
+            self._failed,
+            find,
         )
         self.consumer, self.flights, self.window = parts.consumer, parts.flights, parts.window
         self.completer, self.consumption = parts.completer, parts.consumption

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from random import sample
 
-from celeriac.brokers.base import LEASE, Broker
+from celeriac.brokers.base import LEASE, Broker, spread
 from celeriac.brokers.sqlite.consumer import SqliteConsumer
 from celeriac.brokers.sqlite.rows import SQL, publish_row
 from celeriac.embedded.database import Database
@@ -35,12 +35,15 @@ class SqliteBroker(Broker):
     def publish(self, publishes: Sequence[Publish]) -> None:
         if not publishes:
             return
+        publishes = spread(publishes)
         with self.database.write(durable=True) as connection:
             connection.executemany(SQL["publish"], map(publish_row, publishes))
         self.ring({publish.queue for publish in publishes})
 
-    def consumer(self, queues: Sequence[str], *, lease: float = LEASE) -> SqliteConsumer:
-        return SqliteConsumer(self.database, queues, lease, self.ring)
+    def consumer(
+        self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
+    ) -> SqliteConsumer:
+        return SqliteConsumer(self.database, queues, lease, self.ring, turns=turns)
 
     def ring(self, queues: Iterable[str], watches: Iterable[tuple[str, str]] = ()) -> None:
         """Wake consumers of these queues, and those who watch ``(address, key)``. After a commit.

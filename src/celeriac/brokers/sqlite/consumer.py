@@ -13,7 +13,7 @@ from itertools import count as counter
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from celeriac.brokers.base import Consumer, gives_back
+from celeriac.brokers.base import Consumer, gives_back, spread
 from celeriac.brokers.sqlite.rows import SQL, delivery, publish_row, row_of
 from celeriac.clock import wall
 from celeriac.completion import (
@@ -46,8 +46,17 @@ SEEN_EVERY = 20.0
 class SqliteConsumer(Consumer):
     """Claims, renews and settles rows of the embedded file."""
 
-    def __init__(self, database: Database, queues: Sequence[str], lease: float, ring: Ring) -> None:
+    def __init__(
+        self,
+        database: Database,
+        queues: Sequence[str],
+        lease: float,
+        ring: Ring,
+        *,
+        turns: bool = True,
+    ) -> None:
         self.lease = lease
+        self._turns = turns
         self._database = database
         self._queues = list(queues)
         self._ring = ring
@@ -84,8 +93,9 @@ class SqliteConsumer(Consumer):
             leases = [(until, *reversed(row_of(delivery.receipt))) for delivery in taken]
             connection.executemany(SQL["lease"], leases)
         self._held.update(delivery.receipt for delivery in taken)
-        # Turns: the queue that came first comes last the next time.
-        self._queues.append(self._queues.pop(0))
+        if self._turns:
+            # The queue that came first comes last the next time.
+            self._queues.append(self._queues.pop(0))
         return taken
 
     def _pick(self, connection: sqlite3.Connection, count: int, size: int) -> list[Delivery]:
@@ -222,8 +232,9 @@ class SqliteConsumer(Consumer):
         """Settle and publish for one completion; add the queues that somebody may wait at."""
         verdict = self._settle_one(connection, completion, queues)
         if verdict is not STALE and completion.publishes:
-            connection.executemany(SQL["publish"], map(publish_row, completion.publishes))
-            queues.update(publish.queue for publish in completion.publishes)
+            publishes = spread(completion.publishes)
+            connection.executemany(SQL["publish"], map(publish_row, publishes))
+            queues.update(publish.queue for publish in publishes)
         return verdict
 
     @staticmethod
@@ -292,7 +303,7 @@ class SqliteConsumer(Consumer):
                 self._held.discard(completion.receipt)
 
     def _publish(self, publishes: Sequence[Publish]) -> None:
-        if publishes:
+        if publishes := spread(publishes):
             with self._database.write(durable=True) as connection:
                 connection.executemany(SQL["publish"], map(publish_row, publishes))
             self._ring({publish.queue for publish in publishes}, ())
