@@ -52,6 +52,8 @@ AnyTask = TypeVar("AnyTask", bound=BaseTask[Any, Any])
 UPWARD = {
     "Awaiter": "celeriac.awaiting:Awaiter",
     "Eager": "celeriac.eager:Eager",
+    "bugreport": "celeriac.report:bugreport",
+    "Logging": "celeriac.log_setup:Logging",
     "program": "celeriac.__main__:main",
 }
 """What the app loads by name when it is used, because it stands above or costs too much to import.
@@ -372,7 +374,18 @@ class Celery(Configured):
         """Whether the zone of the app is UTC."""
         return self.timezone is UTC
 
-    # -- the command line
+    # -- the command line, logs, reports
+
+    @property
+    def log(self) -> Any:
+        """Who sets up logging: ``app.log.setup(...)``, as a worker does (APP-23)."""
+        make: Callable[[Celery], Any] = imports.load(UPWARD["Logging"])
+        return self.connections.opened("log", lambda: make(self))
+
+    def bugreport(self) -> str:
+        """Return versions, addresses and settings as text, secrets masked (APP-33)."""
+        report: Callable[[Celery], str] = imports.load(UPWARD["bugreport"])
+        return report(self)
 
     def start(self, argv: Sequence[str] | None = None) -> NoReturn:
         """Run the program ``celeriac`` for this app, with these words or those of the process."""

@@ -65,12 +65,31 @@ class Delivery(Struct, frozen=True, kw_only=True):
 class DeadLetter(Struct, frozen=True, kw_only=True):
     """A message that will not be delivered again, with its last words."""
 
+    id: str
+    """Tells it from all dead letters of its broker, past ones included. Not the id of the task."""
     message: Message
     queue: str
     reason: str
     died: float
     """Wall time in seconds."""
     losses: int = 0
+    """Runs that had started and were lost, before the one that brought it here."""
+
+
+class DeadSelection(Struct, frozen=True, kw_only=True):
+    """Which dead letters are meant: those that meet every condition given; with none, all."""
+
+    ids: tuple[str, ...] | None = None
+    """Ids of letters."""
+    task_ids: tuple[str, ...] | None = None
+    """Ids of the tasks in them."""
+    task: str | None = None
+    """The name of the task."""
+    queue: str | None = None
+    """The queue that they came from."""
+
+
+ALL_DEAD = DeadSelection()
 
 
 class QueueSize(Struct, frozen=True, kw_only=True):

@@ -11,12 +11,13 @@ from celeriac.brokers.memory import MemoryBroker
 from celeriac.brokers.sqlite.broker import SqliteBroker
 from celeriac.completion import SETTLED, Completion, Put, Settlement
 from celeriac.exceptions import OperationalError
-from celeriac.message import QueueSize
+from celeriac.message import ALL_DEAD, QueueSize
 from celeriac.results.base import ResultStore
 from celeriac.results.memory import MemoryStore
 from celeriac.results.sqlite import SqliteStore
 from tests.contract import broker_contract as contract
 from tests.contract import chord_contract as chord
+from tests.contract import dead_letter_contract as dead_letters
 from tests.contract import lease_contract as leases
 from tests.contract import settlement_contract as settlement
 from tests.contract import shared_contract as shared
@@ -81,6 +82,9 @@ class TestGivingBack(leases.GivingBackContract): ...
 class TestInspection(contract.InspectionContract): ...
 
 
+class TestDeadLetters(dead_letters.DeadLetterContract): ...
+
+
 class TestSettlement(settlement.SettlementContract): ...
 
 
@@ -116,6 +120,8 @@ class TestMemory:
             broker.sizes,
             lambda: broker.purge("work"),
             broker.dead,
+            lambda: broker.revive(ALL_DEAD),
+            lambda: broker.delete_dead(ALL_DEAD),
             broker.worker_seen,
             lambda: consumer.claim(1, ANY_SIZE),
             lambda: consumer.wait(10.0),

@@ -360,6 +360,31 @@ class TestKills:
         assert waiting == set(sent) - stored
         assert len(left) == len(sent)
 
+    def test_a_dead_letter_is_in_one_place(
+        self, broker: SqliteBroker, path: str, consume: Consume, start: Start
+    ) -> None:
+        random = Random(9)
+        sent = [str(number) for number in range(4000)]
+        broker.publish(publishes(sent))
+        consumer = consume()
+        consumer.commit(
+            [
+                Completion(receipt=delivery.receipt, settlement=Settlement.DEAD)
+                for delivery in consumer.claim(1_000_000, ANY_SIZE)
+            ],
+            None,
+        )
+        revived: list[str] = []
+        for kill in range(12):
+            child = start(other_process.revive, path, kill % 2 == 0)
+            child.hear()
+            sleep(random.uniform(0.0, 0.03))
+            child.kill()
+            revived += ids(consumer.claim(1_000_000, ANY_SIZE))
+        still_dead = [letter.message.id for letter in broker.dead(len(sent))]
+        assert revived
+        assert sorted(revived + still_dead) == sorted(sent)
+
     def test_the_bells_of_the_killed_are_taken_down(
         self, broker: SqliteBroker, path: str, start: Start
     ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celeriac import Celery, imports, signals
+from celeriac import Celery, imports, log_setup, signals
 from celeriac.discovery import related_modules
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.loaders import DefaultLoader, Loader
@@ -340,7 +340,10 @@ def test_a_worker_finds_all_modules(folder: Path) -> None:
             "shop/jobs.py": "from proj import app\n@app.task\ndef four(): pass",
         },
     )
-    app = load_app(TemplateConfig(spec="proj", child=ChildConfig(hostname="w1@host")))
+    try:
+        app = load_app(TemplateConfig(spec="proj", child=ChildConfig(hostname="w1@host")))
+    finally:
+        log_setup.undo()
     found = ["imported.two", "included.one", "shop.jobs.four", "shop.tasks.three"]
     assert sorted(app.tasks) == found
     assert app.loader.task_modules == {"included", "imported", "shop.tasks", "shop.jobs"}

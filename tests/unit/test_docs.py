@@ -11,6 +11,7 @@ import pytest
 from celeriac import states
 from celeriac.cli.main import celeriac
 from celeriac.completion import Settlement
+from celeriac.findings import KINDS
 from celeriac.outcome import Ending
 from celeriac.worker.settlement import Decision, settle
 from tests.fixtures.deliveries import options
@@ -139,6 +140,10 @@ class TestTheCommandLine:
                     name = (parameter.name or "").upper()
                     usage = f"`{' '.join(path)} {name}`"
                     assert usage in section(self.PAGE, " ".join(path))
+
+    def test_every_finding_is_listed(self) -> None:
+        listed = [(code(row[0]), row[1]) for row in rows(section(self.PAGE, "celeriac check"), 3)]
+        assert listed == [(name, kind.level) for name, kind in KINDS.items()]
 
 
 def _command(path: tuple[str, ...]) -> click.Command:

@@ -1,6 +1,7 @@
 """registry.py, task_factory.py, annotations.py: how functions become the tasks of an app."""
 
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.fixtures.runs import document, memory_app, run_sent
 @pytest.fixture(autouse=True)
 def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_shared", [])
+    monkeypatch.setattr(registry, "_registrars", weakref.WeakSet())
 
 
 @pytest.fixture

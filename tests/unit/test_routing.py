@@ -77,6 +77,7 @@ class TestPriorities:
         """Celery forgets it there."""
         app = Celery(broker="memory://", task_inherit_parent_priority=True)
         app.task(name=NAME)(lambda: None)
+        app.finalize()
         token = current.set(Context(delivery_info={"priority": 6}, called_directly=False))
         try:
             assert app.amqp.router.find({"queue": "video"}, NAME).priority == 6

@@ -149,6 +149,10 @@ def test_defaults_are_not_shared_between_configurations(conf: Configuration) -> 
         ),
         ("sqlite:////var/lib/x@y.db", "sqlite:////var/lib/x@y.db"),
         ("db+postgresql://u:p@h/d", "db+postgresql://u:**@h/d"),
+        (
+            "azureblockblob://AccountName=me;AccountKey=pw==;BlobEndpoint=https://h/me;Key=k",
+            "azureblockblob://AccountName=me;AccountKey=**;BlobEndpoint=https://h/me;Key=**",
+        ),
         (["redis://:pw@h/0", "memory://"], ["redis://:**@h/0", "memory://"]),
         ("redis", "redis"),
         ("", ""),
@@ -156,6 +160,7 @@ def test_defaults_are_not_shared_between_configurations(conf: Configuration) -> 
         (7, 7),
     ],
 )
+@pytest.mark.follows("APP-11")
 def test_passwords_in_urls_are_masked(url: Any, expected: Any) -> None:
     assert masked_url(url) == expected
 

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from celeriac.completion import SETTLED, STALE, Completion, Settlement, Verdict, refused
-from celeriac.message import DeadLetter, Delivery, Publish, QueueSize
+from celeriac.message import (
+    ALL_DEAD,
+    DeadLetter,
+    DeadSelection,
+    Delivery,
+    Publish,
+    QueueSize,
+)
 
 if TYPE_CHECKING:
     from celeriac.results.base import ResultStore
@@ -64,8 +71,26 @@ class Broker(ABC):
         """Remove all messages of a queue that no worker holds; return how many there were."""
 
     @abstractmethod
-    def dead(self, limit: int = 100) -> list[DeadLetter]:
-        """Return the newest dead letters, newest first."""
+    def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
+        """Return the newest ``limit`` of these dead letters, newest first.
+
+        The id of a letter is never given to another one, also not when the letter has gone.
+        """
+
+    @abstractmethod
+    def revive(self, which: DeadSelection) -> int:
+        """Put dead letters back to the tails of their queues, oldest first; return how many.
+
+        Each is moved in one atomic step: whatever crashes, it is in exactly one of the two places.
+        It is delivered as a new message is, at once: no losses, not suspect, never claimed. Message
+        and priority stay as they are, to the byte: one that has expired is revoked when it is
+        delivered, and ``retries`` that were made count. Letters that die during the call are left
+        alone. Survives what ``publish`` survives.
+        """
+
+    @abstractmethod
+    def delete_dead(self, which: DeadSelection) -> int:
+        """Delete dead letters; return how many. Those that die during the call are left alone."""
 
     @abstractmethod
     def worker_seen(self) -> float | None:

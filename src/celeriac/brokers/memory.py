@@ -19,7 +19,15 @@ from celeriac.brokers.base import LEASE, Broker, Consumer, spread
 from celeriac.clock import wall
 from celeriac.completion import SETTLED, STALE, Completion, Join, Settlement, Verdict, held
 from celeriac.exceptions import OperationalError
-from celeriac.message import DeadLetter, Delivery, Message, Publish, QueueSize
+from celeriac.message import (
+    ALL_DEAD,
+    DeadLetter,
+    DeadSelection,
+    Delivery,
+    Message,
+    Publish,
+    QueueSize,
+)
 
 
 class Waiting(Struct, frozen=True):
@@ -71,9 +79,19 @@ class MemoryBroker(Broker):
         with self._server as server:
             return server.purge(queue)
 
-    def dead(self, limit: int = 100) -> list[DeadLetter]:
+    def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
         with self._server as server:
-            return server.dead[::-1][:limit]
+            return [letter for letter in reversed(server.dead) if _selected(letter, which)][:limit]
+
+    def revive(self, which: DeadSelection) -> int:
+        with self._server as server:
+            letters = server.exhume(which)
+            server.publish([Publish(queue=one.queue, message=one.message) for one in letters])
+            return len(letters)
+
+    def delete_dead(self, which: DeadSelection) -> int:
+        with self._server as server:
+            return len(server.exhume(which))
 
     def worker_seen(self) -> float | None:
         with self._server as server:
@@ -219,7 +237,7 @@ class _Server:
         self.dead: list[DeadLetter] = []
         self.seen: float | None = None
         self._awake = True
-        # Numbers for places in a queue and for receipts: each is given out once.
+        # Numbers for places in a queue, receipts and dead letters: each is given out once.
         self._numbers = counter(1)
         # Heaps, best first: (-priority, seq, entry) and (due, seq, entry).
         self._ready: dict[str, list[tuple[int, int, _Entry]]] = {}
@@ -417,6 +435,7 @@ class _Server:
     def _bury(self, entry: _Entry, reason: str) -> None:
         self.dead.append(
             DeadLetter(
+                id=str(next(self._numbers)),
                 message=entry.message,
                 queue=entry.queue,
                 reason=reason,
@@ -424,3 +443,19 @@ class _Server:
                 losses=entry.losses,
             )
         )
+
+    def exhume(self, which: DeadSelection) -> list[DeadLetter]:
+        """Take dead letters out of the set; return them, oldest first."""
+        taken = [letter for letter in self.dead if _selected(letter, which)]
+        self.dead = [letter for letter in self.dead if not _selected(letter, which)]
+        return taken
+
+
+def _selected(letter: DeadLetter, which: DeadSelection) -> bool:
+    message = letter.message
+    return (
+        (which.ids is None or letter.id in which.ids)
+        and (which.task_ids is None or message.id in which.task_ids)
+        and which.task in (None, message.task)
+        and which.queue in (None, letter.queue)
+    )

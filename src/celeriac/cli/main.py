@@ -15,10 +15,13 @@ from celeriac.exceptions import CeleriacError, CeleriacWarning
 
 COMMANDS = {
     "call": "celeriac.cli.tasks:call",
-    "dead": "celeriac.cli.queues:dead",
+    "check": "celeriac.cli.inspection:check",
+    "dead": "celeriac.cli.dead:dead",
     "purge": "celeriac.cli.queues:purge",
     "queues": "celeriac.cli.queues:queues",
+    "report": "celeriac.cli.inspection:report",
     "result": "celeriac.cli.tasks:result",
+    "shell": "celeriac.cli.shell:shell",
     "worker": "celeriac.cli.worker:worker",
 }
 

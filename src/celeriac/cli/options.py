@@ -1,5 +1,6 @@
 """What several commands share: ``-A`` behind the command, loading the app it names, lists of queues."""
 
+import json
 import re
 import traceback
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 import celeriac
+from celeriac import imports, signals
 from celeriac.app import Celery
 from celeriac.app_spec import find_app
 from celeriac.exceptions import CeleriacError, ImproperlyConfigured
@@ -47,8 +49,30 @@ def load(spec: str) -> Celery:
     except CeleriacError:
         raise
     except Exception as error:  # noqa: BLE001 - the user's module may raise anything
-        show_traceback("".join(traceback.format_exception(error)))
-        raise ImproperlyConfigured(f"-A {spec}: importing it raised {error!r}") from None
+        raise _users_fault(spec, error) from None
+
+
+def load_whole(spec: str) -> Celery:
+    """Return the app with everything that it includes imported, as a worker has it.
+
+    Raises as ``load`` does.
+    """
+    app = load(spec)
+    try:
+        signals.import_modules.send(app)
+        for module in (*app.settings.imports, *app.settings.include):
+            imports.module(module)
+    except CeleriacError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        raise _users_fault(spec, error) from None
+    return app
+
+
+def _users_fault(spec: str, error: Exception) -> ImproperlyConfigured:
+    """Print the traceback of what the user's code has raised; return the line that ends it."""
+    show_traceback("".join(traceback.format_exception(error)))
+    return ImproperlyConfigured(f"-A {spec}: importing it raised {error!r}")
 
 
 def show_traceback(text: str) -> None:
@@ -63,6 +87,11 @@ def _leads_there(frame: str) -> bool:
     path = frame.split('"')[1]
     importing = path.startswith("<frozen importlib") or path.endswith("/importlib/__init__.py")
     return importing or path.startswith(_HOUSE)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for programs, whatever the encoding of the terminal."""
+    click.echo(json.dumps(value, indent=2))
 
 
 def queue_names(text: str | None, option: str = "-Q") -> tuple[str, ...]:

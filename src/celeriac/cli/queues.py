@@ -1,9 +1,9 @@
-"""``celeriac queues``, ``purge`` and ``dead``: look into the broker, and clear it."""
+"""``celeriac queues`` and ``purge``: look into the broker, and clear it."""
 
 import click
 
-from celeriac import clock
 from celeriac.cli.options import app_option, load, queue_names
+from celeriac.wire.legible import escaped
 
 
 @click.command()
@@ -19,7 +19,8 @@ def queues(spec: str) -> None:
     for name, size in sizes.items():
         click.echo(f"{name:<24}{size.ready:>10}{size.delayed:>10}{size.leased:>10}")
         for task, count in size.unknown.items():
-            click.echo(f"  unknown task {task}: {count} waiting for a worker that knows it")
+            shown = escaped(task)
+            click.echo(f"  unknown task {shown}: {count} waiting for a worker that knows it")
 
 
 @click.command()
@@ -38,23 +39,3 @@ def purge(spec: str, names: str | None, force: bool) -> None:
         click.echo(f"{name}: {app.broker.purge(name)} messages removed")
     if others := app.broker.sizes().keys() - set(chosen):
         click.echo(f"other queues hold messages: {', '.join(sorted(others))}", err=True)
-
-
-@click.group()
-def dead() -> None:
-    """Messages that will not be delivered again."""
-
-
-@dead.command("list")
-@app_option
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most N.")
-def dead_list(spec: str, limit: int) -> None:
-    """List dead letters, newest first, with their last words."""
-    app = load(spec)
-    letters = app.broker.dead(limit)
-    if not letters:
-        click.echo("there are no dead letters")
-    for letter in letters:
-        message = letter.message
-        click.echo(f"{clock.iso(letter.died)}  {message.task}[{message.id}]  queue {letter.queue}")
-        click.echo(f"  {letter.reason}")

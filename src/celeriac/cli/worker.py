@@ -7,8 +7,10 @@ import sys
 from typing import NamedTuple
 
 import click
+import msgspec
 
 from celeriac import log, log_setup, run_log
+from celeriac.cli.development import develop
 from celeriac.cli.options import app_option, queue_names, show_traceback
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.pools.child import ChildConfig
@@ -73,6 +75,7 @@ class LogLevel(click.ParamType[int]):
     help="Replace a child that has grown over N KiB.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print no banner.")
+@click.option("--dev", is_flag=True, help="For development: start again when a file is saved.")
 def worker(  # noqa: PLR0913 - one for each option
     spec: str,
     loglevel: int,
@@ -86,6 +89,7 @@ def worker(  # noqa: PLR0913 - one for each option
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
     quiet: bool,
+    dev: bool,
 ) -> None:
     """Start a worker: it runs tasks until it gets TERM (warm stop) or QUIT (cold stop)."""
     name = node_name(hostname)
@@ -96,17 +100,20 @@ def worker(  # noqa: PLR0913 - one for each option
         max_tasks=max_tasks_per_child,
         max_memory=max_memory_per_child,
     )
-    options = {**click.get_current_context().params, "hostname": name}
+    said = {**click.get_current_context().params, "hostname": name}
     style = {} if log_format is None else {"worker_log_style": log_format}
-    template = TemplateConfig(
+    config = TemplateConfig(
         spec=spec,
         child=child,
         settings=style,
-        options=options,
+        options=said,
         queues=queue_names(queues),
         exclude_queues=queue_names(exclude_queues, "-X"),
     )
-    pool = ProcessPool(template)
+    options = WorkerOptions(hostname=name, concurrency=concurrency, grace=grace, quiet=quiet)
+    if dev:
+        sys.exit(develop(config, options))
+    pool = ProcessPool(config)
     pool.launch()
     try:
         manifest = pool.manifest()
@@ -115,13 +122,9 @@ def worker(  # noqa: PLR0913 - one for each option
             show_traceback(error.traceback)
         raise
     set_up_logging(manifest, child)
-    given = WorkerOptions(
-        hostname=name,
-        concurrency=concurrency,
-        grace=grace,
-        quiet=quiet or manifest.settings["worker_log_style"] == "json",
-    )
-    sys.exit(Worker(pool, manifest, given).run())
+    if manifest.settings["worker_log_style"] == "json":
+        options = msgspec.structs.replace(options, quiet=True)
+    sys.exit(Worker(pool, manifest, options).run())
 
 
 class Configured(NamedTuple):

@@ -16,7 +16,7 @@ that the child has stored.
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -39,6 +39,9 @@ _NETWORK_FILE_SYSTEMS = frozenset(
         *("nfs4", "ncpfs", "smb3", "smbfs"),
     ]
 )
+Parameters = Sequence[Any] | Mapping[str, Any]
+"""Values for the marks of a statement: in their order, or by name."""
+
 _BUSY = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
@@ -78,12 +81,12 @@ class Database:
         self._reading = threading.Lock()
         self._still = False
 
-    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    def read(self, sql: str, parameters: Parameters = ()) -> list[Any]:
         """Run one reading statement and return its rows."""
         with self._reading:
             return self._read(sql, parameters)
 
-    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    def _read(self, sql: str, parameters: Parameters = ()) -> list[Any]:
         connection = self._connection()
         try:
             # Readers wait for nobody, except while a log is repaired after a crash.
@@ -194,7 +197,7 @@ class Database:
         self,
         connection: sqlite3.Connection,
         sql: str,
-        parameters: Sequence[Any] = (),
+        parameters: Parameters = (),
         deadline: float | None = None,
     ) -> sqlite3.Cursor:
         """Run a statement that may meet others, waiting up to the deadline for them."""

@@ -325,7 +325,7 @@ def run(descriptors: list[int]) -> None:
         threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
         manifest = build_manifest(app, threads, open_sockets() - before)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may raise anything
-        packets.send(control, _encode_hello(_app_failed(config.spec, error)))
+        packets.send(control, _encode_hello(app_failed(config.spec, error)))
         return
     config = msgspec.structs.replace(config, child=with_settings(config.child, app.settings))
     packets.send(control, _encode_hello(manifest))
@@ -337,7 +337,8 @@ def run(descriptors: list[int]) -> None:
     Template(app, config, control, jobs, Slots(slots_fd), lifeline).serve()
 
 
-def _app_failed(spec: str, error: BaseException) -> AppFailed:
+def app_failed(spec: str, error: BaseException) -> AppFailed:
+    """Return what to tell of an app that could not be loaded."""
     if isinstance(error, AppNotFound):
         return AppFailed(message=str(error))
     if isinstance(error, CeleriacError):

@@ -71,13 +71,15 @@ def _masked_one(url: str) -> str:
     user, colon, password = login.partition(":")
     if at and colon and password:
         place = f"{user}:{_MASK}@{address}"
-    return f"{scheme}://{place}{question}{_masked_query(query)}"
+    # Azure's addresses are connection strings: AccountName=...;AccountKey=...
+    place, query = _masked_pairs(place, ";"), _masked_pairs(query, "&")
+    return f"{scheme}://{place}{question}{query}"
 
 
-def _masked_query(query: str) -> str:
-    return "&".join(
+def _masked_pairs(text: str, separator: str) -> str:
+    return separator.join(
         f"{key}={_MASK}" if value and is_secret(key) else pair
-        for pair in query.split("&")
+        for pair in text.split(separator)
         for key, _, value in [pair.partition("=")]
     )
 

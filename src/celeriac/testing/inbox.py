@@ -31,7 +31,7 @@ from celeriac.testing.apps import connect, disconnect
 from celeriac.testing.clocks import FakeClock, length, seconds_of
 from celeriac.testing.messages import Enqueued, Ran, enqueued, expected, mismatch, opened
 from celeriac.testing.worker import find_in, manifest_of
-from celeriac.worker.parts import Parts
+from celeriac.worker.parts import Parts, Post
 
 ENDLESS = 10_000
 """Runs without a move of the clock after which tasks are taken to enqueue each other for ever."""
@@ -248,9 +248,10 @@ class _Worker:
         self._pool = pool
         # One message at a time: what is not to be run now stays with the broker, in its order.
         settings = {**manifest.settings, "worker_prefetch_multiplier": 1}
-        manifest = msgspec.structs.replace(manifest, settings=settings, queues=self.queues)
+        manifest = msgspec.structs.replace(manifest, settings=settings)
+        post = Post(hostname=hostname, queues=self.queues, slots=1)
         self._parts = Parts(
-            pool, manifest, app.broker, app.store, hostname, 1, self._fire, _failed, find_in(app)
+            pool, manifest, app.broker, app.store, post, self._fire, _failed, find_in(app)
         )
 
     def serves(self, settings: Settings, queues: Sequence[str]) -> bool:

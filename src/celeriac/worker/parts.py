@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from celeriac.brokers.base import LEASE, Broker, Consumer
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.pools.base import ExecutorPool
@@ -25,9 +27,16 @@ from celeriac.worker.window import Window
 
 log = logging.getLogger("celeriac.worker")
 
-
 QUEUE_ORDERS = ("round_robin", "sorted", "priority")
 """Queues take turns; or the first by name, or in the order of ``-Q``, goes first."""
+
+
+class Post(Struct, frozen=True, kw_only=True):
+    """Who works, and on what."""
+
+    hostname: str
+    queues: tuple[str, ...]
+    slots: int
 
 
 class Parts:
@@ -44,17 +53,16 @@ class Parts:
         manifest: Manifest,
         broker: Broker,
         store: ResultStore | None,
-        hostname: str,
-        slots: int,
+        post: Post,
         fire: Fire,
         failed: Callable[[Service], None],
         find: Find | None = None,
     ) -> None:
         settings = Settings(**manifest.settings)
-        documents = Documents(settings, hostname)
-        self.consumer = make_consumer(broker, manifest.queues, settings.broker_transport_options)
+        documents = Documents(settings, post.hostname)
+        self.consumer = make_consumer(broker, post.queues, settings.broker_transport_options)
         self.flights = flights = Flights()
-        self.window = Window(slots, settings.worker_prefetch_multiplier)
+        self.window = Window(post.slots, settings.worker_prefetch_multiplier)
         self.completer = Completer(
             broker,
             self.consumer,
@@ -76,8 +84,8 @@ class Parts:
             fire,
             failed,
         )
-        self.completer.on_room = freed = self.consumption.freed
         self.completer.fire = fire
+        self.completer.on_room = freed = self.consumption.freed
         self.leases = Leases(self.consumer, store, pool, flights, freed, failed)
 
     @property

@@ -25,7 +25,7 @@ from celeriac.service import Service
 from celeriac.settings import Settings
 from celeriac.worker.banner import banner
 from celeriac.worker.dispatcher import Find
-from celeriac.worker.parts import Parts
+from celeriac.worker.parts import Parts, Post
 
 log = logging.getLogger("celeriac.worker")
 
@@ -72,16 +72,9 @@ class Worker:
         self.queues = manifest.queues
         if broker is None:
             broker, store = _opened(manifest, settings.broker_timeout)
+        post = Post(hostname=options.hostname, queues=self.queues, slots=self.slots)
         self.parts = parts = Parts(
-            pool,
-            manifest,
-            broker,
-            store,
-            options.hostname,
-            self.slots,
-            self._fire,
-            self._failed,
-            find,
+            pool, manifest, broker, store, post, self._fire, self._failed, find
         )
         self.consumer, self.flights, self.window = parts.consumer, parts.flights, parts.window
         self.completer, self.consumption = parts.completer, parts.consumption

@@ -5,10 +5,12 @@ no payload. Publishing waits for the disk; see the documentation (delivery guara
 survives what. The consumer's side is ``consumer.py``.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from random import sample
+from typing import Any
 
 from celeriac.brokers.base import LEASE, Broker, spread
 from celeriac.brokers.sqlite.consumer import SqliteConsumer
@@ -16,11 +18,21 @@ from celeriac.brokers.sqlite.rows import SQL, publish_row
 from celeriac.embedded.database import Database
 from celeriac.embedded.doorbells import Ringer
 from celeriac.exceptions import OperationalError
-from celeriac.message import DeadLetter, Message, Publish, QueueSize
+from celeriac.message import (
+    ALL_DEAD,
+    DeadLetter,
+    DeadSelection,
+    Message,
+    Publish,
+    QueueSize,
+)
 
 RING_AT_MOST = 4
 """How many consumers of a queue are rung for one commit: enough to find an idle one, no stampede.
 """
+
+MOVE_AT_MOST = 500
+"""Dead letters moved in one transaction, so that no other writer waits long."""
 
 
 class SqliteBroker(Broker):
@@ -78,8 +90,36 @@ class SqliteBroker(Broker):
         with self.database.write(durable=True) as connection:
             return connection.execute(SQL["purge"], (queue,)).rowcount
 
-    def dead(self, limit: int = 100) -> list[DeadLetter]:
-        return [_dead_letter(row) for row in self.database.read(SQL["dead_newest"], (limit,))]
+    def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
+        rows = self.database.read(SQL["dead_newest"], {**_conditions(which), "limit": limit})
+        return [_dead_letter(row) for row in rows]
+
+    def revive(self, which: DeadSelection) -> int:
+        return self._exhume(which, revive=True)
+
+    def delete_dead(self, which: DeadSelection) -> int:
+        return self._exhume(which, revive=False)
+
+    def _exhume(self, which: DeadSelection, *, revive: bool) -> int:
+        """Remove dead letters, in batches; ``revive`` puts them back to their queues."""
+        last = self.database.read(SQL["dead_last"])[0][0] or 0
+        after = removed = 0
+        while after < last:
+            place = {**_conditions(which), "after": after, "last": last, "count": MOVE_AT_MOST}
+            queues: set[str] = set()
+            with self.database.write(durable=True) as connection:
+                letters = connection.execute(SQL["dead_oldest"], place).fetchall()
+                connection.execute(SQL["dead_remember"])
+                for (number,) in letters:
+                    if revive:
+                        queues.update(
+                            row[0] for row in connection.execute(SQL["revive"], (number,))
+                        )
+                    connection.execute(SQL["dead_delete"], (number,))
+            self.ring(queues)
+            removed += len(letters)
+            after = letters[-1][0] if len(letters) == MOVE_AT_MOST else last
+        return removed
 
     def worker_seen(self) -> float | None:
         rows = self.database.read(SQL["last_seen"])
@@ -90,8 +130,15 @@ class SqliteBroker(Broker):
         self.database.close()
 
 
+def _conditions(which: DeadSelection) -> dict[str, Any]:
+    """Return the parameters of the statements that select dead letters."""
+    lists = {"ids": which.ids, "task_ids": which.task_ids}
+    texts = {name: ids if ids is None else json.dumps(ids) for name, ids in lists.items()}
+    return {**texts, "task": which.task, "queue": which.queue}
+
+
 def _dead_letter(row: sqlite3.Row) -> DeadLetter:
-    (id_, task, headers, body, content_type, encoding, priority, reply_to, *rest) = row
+    (number, id_, task, headers, body, content_type, encoding, priority, reply_to, *rest) = row
     queue, reason, died, losses = rest
     message = Message(
         id=id_,
@@ -103,4 +150,6 @@ def _dead_letter(row: sqlite3.Row) -> DeadLetter:
         priority=priority,
         reply_to=reply_to,
     )
-    return DeadLetter(message=message, queue=queue, reason=reason, died=died, losses=losses)
+    return DeadLetter(
+        id=str(number), message=message, queue=queue, reason=reason, died=died, losses=losses
+    )

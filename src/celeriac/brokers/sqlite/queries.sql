@@ -47,9 +47,11 @@ UPDATE message SET lease = NULL, started = 0, losses = losses + 1, seq = (SELECT
 WHERE seq = ? AND fence = ? AND lease IS NOT NULL RETURNING queue;
 
 -- bury: a copy for the dead-letter set (the message itself is deleted by ack)
-INSERT INTO dead (died, reason, queue, priority, losses, id, task, content_type, content_encoding, reply_to,
+INSERT INTO dead (seq, died, reason, queue, priority, losses, id, task, content_type, content_encoding, reply_to,
     headers, body)
-SELECT ?, ?, queue, priority, losses, id, task, content_type, content_encoding, reply_to, headers, body
+SELECT 1 + max(coalesce((SELECT max(seq) FROM dead), 0),
+               coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'dead_removed'), 0)),
+    ?, ?, queue, priority, losses, id, task, content_type, content_encoding, reply_to, headers, body
 FROM message WHERE seq = ? AND fence = ? AND lease IS NOT NULL;
 
 -- defer: given back to the tail, for later
@@ -100,9 +102,36 @@ SELECT queue, task, count(*) FROM message WHERE due IS NOT NULL AND parked IS NO
 -- purge: what nobody holds
 DELETE FROM message WHERE queue = ? AND lease IS NULL;
 
--- dead_newest: the newest dead letters
-SELECT id, task, headers, body, content_type, content_encoding, priority, reply_to, queue, reason, died, losses
-FROM dead ORDER BY seq DESC LIMIT ?;
+-- dead_newest: the newest of these dead letters
+SELECT seq, id, task, headers, body, content_type, content_encoding, priority, reply_to, queue, reason, died, losses
+FROM dead
+WHERE (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+    AND (:ids IS NULL OR CAST(seq AS TEXT) IN (SELECT value FROM json_each(:ids)))
+    AND (:task_ids IS NULL OR id IN (SELECT value FROM json_each(:task_ids)))
+ORDER BY seq DESC LIMIT :limit;
+
+-- dead_last: the highest number of a dead letter
+SELECT max(seq) FROM dead;
+
+-- dead_oldest: which of these dead letters are to be moved next
+SELECT seq FROM dead
+WHERE seq > :after AND seq <= :last AND (:task IS NULL OR task = :task) AND (:queue IS NULL OR queue = :queue)
+    AND (:ids IS NULL OR CAST(seq AS TEXT) IN (SELECT value FROM json_each(:ids)))
+    AND (:task_ids IS NULL OR id IN (SELECT value FROM json_each(:task_ids)))
+ORDER BY seq LIMIT :count;
+
+-- dead_remember: the highest number of a letter that was removed, so that no other gets it
+INSERT OR REPLACE INTO meta (name, value)
+SELECT 'dead_removed', max(coalesce((SELECT max(seq) FROM dead), 0),
+                           coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'dead_removed'), 0));
+
+-- revive: a new message with the old content
+INSERT INTO message (queue, priority, id, task, content_type, content_encoding, reply_to, headers, body)
+SELECT queue, priority, id, task, content_type, content_encoding, reply_to, headers, body
+FROM dead WHERE seq = ? RETURNING queue;
+
+-- dead_delete: a dead letter is no more
+DELETE FROM dead WHERE seq = ?;
 
 -- hang_bell: a consumer of this queue can be rung
 INSERT OR REPLACE INTO consumer_bell (queue, address) VALUES (?, ?);
