@@ -178,6 +178,18 @@ def test_it_proves_itself_with_a_ping(app: Celery) -> None:
     assert ran == ["celery.ping"]
 
 
+def test_a_ping_of_the_users_own_is_kept(app: Celery) -> None:
+    asked = []
+
+    @app.task(name="celery.ping")
+    def own() -> str:
+        asked.append(1)
+        return "pong"
+
+    with start_worker(app):
+        assert asked == [1]
+
+
 def test_a_ping_that_is_not_answered_ends_it(app: Celery) -> None:
     before = threads()
     with pytest.raises(TimeoutError), start_worker(app, ping_task_timeout=0):

@@ -14,7 +14,6 @@ from celeriac.app import Celery
 from celeriac.brokers.base import Broker
 from celeriac.log_setup import Answers, Logging
 from celeriac.results.base import ResultStore
-from celeriac.testing.tasks import add_ping
 
 loud: "weakref.WeakSet[Celery]" = weakref.WeakSet()
 """Apps for tests whose workers log; those of all others leave logging as it is."""
@@ -81,7 +80,6 @@ def TestApp(
         loud.add(app)
     else:
         vars(app)["log"] = log(app)
-    add_ping(app)
     if set_as_current and (current := current_apps()) is not None:
         current.set_current_app(app)
     return app
