@@ -148,7 +148,8 @@ class Registrar:
             if getattr(earlier, "__code__", None) is not getattr(fun, "__code__", object()):
                 _warn_of_name(
                     f"task name {name!r} is taken by {earlier or known!r}; {fun!r} is not "
-                    "registered. Give it a name of its own: @app.task(name=...)"
+                    "registered. Give it a name of its own: @app.task(name=...)",
+                    fun,
                 )
         return known
 
@@ -214,8 +215,14 @@ _NOT_FINALIZED = (
 )
 
 
-def _warn_of_name(text: str) -> None:
-    warnings.warn(text, DuplicateTaskNameWarning, stacklevel=imports.level_of_caller())
+def _warn_of_name(text: str, fun: Any = None) -> None:
+    """Warn of a name that is taken; of a function, at the line where it stands."""
+    code = getattr(fun, "__code__", None)
+    if code is None:
+        imports.warn(text, DuplicateTaskNameWarning)
+    else:
+        place = code.co_filename, code.co_firstlineno
+        warnings.warn_explicit(text, DuplicateTaskNameWarning, *place, module=fun.__module__)
 
 
 # -- tasks of every app

@@ -501,7 +501,6 @@ def test_what_is_exported_harms_nobody(variable: dict[str, str], tmp_path: Path)
 
 
 @pytest.mark.follows("ROUTE-02")
-@pytest.mark.xfail(reason="task_routes")
 def test_a_route_leads_to_its_queue(imports: Path) -> None:
     write(imports, {"celeryconfig.py": ROUTED})
     app = Celery("tasks", broker="memory://", backend="memory://")
@@ -523,7 +522,6 @@ PICKLE = HELLO + "\napp.conf.accept_content = ['json', 'pickle']\n"
 
 @pytest.mark.follows("SEC-04")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused")
-@pytest.mark.xfail(reason="pickle, and its refusal as root")
 def test_root_and_pickle_together_must_be_meant(tmp_path: Path) -> None:
     reader = Reader(tmp_path, {"tasks.py": PICKLE})
     with Typed("-A tasks worker -l info", reader.url, folder=tmp_path, C_FORCE_ROOT="") as refused:
@@ -534,7 +532,6 @@ def test_root_and_pickle_together_must_be_meant(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused")
-@pytest.mark.xfail(reason="platforms.C_FORCE_ROOT")
 def test_an_app_may_say_that_root_is_meant(tmp_path: Path) -> None:
     meant = "from celeriac import platforms\nplatforms.C_FORCE_ROOT = True\n"
     reader = Reader(tmp_path, {"tasks.py": PICKLE + meant})

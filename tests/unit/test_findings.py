@@ -160,6 +160,7 @@ def test_names_that_are_taken(app: Celery) -> None:
         warnings.simplefilter("always")
         add(app, nothing)
         add(app, other)
+        app.finalize()
         warnings.warn("something else", UserWarning, stacklevel=1)
     [one] = findings(app, warned)
     assert (one.code, one.place.rpartition(":")[0]) == ("duplicate-name", __file__)

@@ -31,6 +31,10 @@ def folder(home: Path) -> Iterator[Path]:
 # -- tasks that pend
 
 
+def line_of(fun: Any) -> int:
+    return int(fun.__code__.co_firstlineno)
+
+
 def is_pending(task: Any) -> bool:
     return isinstance(task, PendingTask)
 
@@ -152,9 +156,14 @@ def test_threads_that_come_together_get_one_task() -> None:
 def test_the_decorator_keeps_the_first_of_one_name() -> None:
     app = memory_app()
     first = app.task(name="one")(lambda: 1)
-    second = app.task(name="one")(lambda: 2)
-    with pytest.warns(DuplicateTaskNameWarning, match="'one' is taken"):
+
+    def second_function() -> int:
+        return 2
+
+    second = app.task(name="one")(second_function)
+    with pytest.warns(DuplicateTaskNameWarning, match="'one' is taken") as warned:
         assert app.tasks["one"]() == 1
+    assert (warned[0].filename, warned[0].lineno) == (__file__, line_of(second_function))
     assert second() == 1
     assert type(second) is type(first)
 

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 
 import celeriac
-from celeriac import imports, signals
 from celeriac.app import Celery
 from celeriac.app_spec import find_app
 from celeriac.exceptions import CeleriacError, ImproperlyConfigured
@@ -59,9 +58,8 @@ def load_whole(spec: str) -> Celery:
     """
     app = load(spec)
     try:
-        signals.import_modules.send(app)
-        for module in (*app.settings.imports, *app.settings.include):
-            imports.module(module)
+        app.loader.import_default_modules()
+        app.finalize()
     except CeleriacError:
         raise
     except Exception as error:  # noqa: BLE001 - as above
