@@ -251,11 +251,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     beat_sync_every: Annotated[int, Setting("CELERYBEAT_+")] = 0
 
     # -- security
-    security_cert_store: Annotated[str | None, Setting("CELERY_*")] = None
-    security_certificate: Annotated[str | None, Setting("CELERY_*")] = None
-    security_digest: Annotated[str, Setting("CELERY_*")] = "sha256"
-    security_key: Annotated[str | None, Setting("CELERY_*")] = None
-    security_key_password: Annotated[bytes | str | None, Setting("CELERY_*")] = None
+    security_cert_store: Annotated[str | None, Setting("CELERY_*", read=True)] = None
+    security_certificate: Annotated[str | None, Setting("CELERY_*", read=True)] = None
+    security_digest: Annotated[str, Setting("CELERY_*", read=True)] = "sha256"
+    security_key: Annotated[str | None, Setting("CELERY_*", read=True)] = None
+    security_key_password: Annotated[bytes | str | None, Setting("CELERY_*", read=True)] = None
 
     # -- result backend: ArangoDB
     arangodb_backend_settings: Annotated[Options | None, Setting("CELERY_*")] = None

@@ -7,9 +7,9 @@ app is, is known to ``celeriac.current``.
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
+from celeriac import current
 from celeriac.app import Celery
 from celeriac.brokers.base import Broker
 from celeriac.log_setup import Answers, Logging
@@ -17,8 +17,6 @@ from celeriac.results.base import ResultStore
 
 loud: "weakref.WeakSet[Celery]" = weakref.WeakSet()
 """Apps for tests whose workers log; those of all others leave logging as it is."""
-
-CURRENT = "celeriac.current"
 
 DEFAULT_TEST_CONFIG: dict[str, Any] = {
     "worker_hijack_root_logger": False,
@@ -73,14 +71,14 @@ def TestApp(
     settings = {**DEFAULT_TEST_CONFIG, **(config or {})}
     given = {"broker_url": broker, "result_backend": backend}
     settings.update({key: url for key, url in given.items() if url is not None})
-    with keeping_current():
+    with current.kept():
         app = Celery(name or "celery.tests", **kwargs)
     app.conf.add_defaults(settings)
     if enable_logging:
         loud.add(app)
     else:
-        vars(app)["log"] = log(app)
-    if set_as_current and (current := current_apps()) is not None:
+        app.log = log(app)
+    if set_as_current:
         current.set_current_app(app)
     return app
 
@@ -90,60 +88,30 @@ TestApp.__test__ = False  # type: ignore[attr-defined]  # For pytest: it is no t
 
 def connect(app: Celery, broker: Broker, store: ResultStore | None) -> None:
     """Have an app use these, in place of what its settings name, until it is closed."""
-    parts: Any = getattr(app, "connections", app)
+    parts = app.connections
     parts.close()
-    opened = getattr(parts, "opened", None) or parts._opened
-    opened("broker", lambda: broker)
-    opened("store", lambda: store)
+    parts.opened("broker", lambda: broker)
+    parts.opened("store", lambda: store)
 
 
 def disconnect(app: Celery) -> None:
     """Have an app use what its settings name again."""
-    parts: Any = getattr(app, "connections", app)
-    parts.close()
+    app.connections.close()
 
 
 # -- the current app
-# The one place here that knows of it. Without celeriac.current there is none to be kept or trapped.
-
-
-def current_apps() -> Any:
-    """Return the module that knows the current app; None where there is no such thing."""
-    try:
-        return import_module(CURRENT)
-    except ModuleNotFoundError as error:
-        if error.name != CURRENT:
-            raise
-        return None
 
 
 def make_current(app: Celery) -> None:
     """Make an app the current one of this thread, and of threads that have none (TESTH-01)."""
-    current = current_apps()
-    if current is not None:
-        current.set_current_app(app)
-        current.set_default_app(app)
-
-
-@contextmanager
-def keeping_current() -> Iterator[None]:
-    """Put back, at the end, the current and the default app that are there now."""
-    current = current_apps()
-    if current is None:
-        yield
-        return
-    here, process = current._here, current._process
-    before = here.app, process.default, process.latest
-    try:
-        yield
-    finally:
-        here.app, process.default, process.latest = before
+    current.set_current_app(app)
+    current.set_default_app(app)
 
 
 @contextmanager
 def set_trap(app: Celery) -> Iterator[None]:
     """Have everything that uses the current app raise RuntimeError meanwhile (TESTH-04)."""
-    with keeping_current():
+    with current.kept():
         trap: Any = Trap()
         make_current(trap)
         yield
@@ -156,7 +124,7 @@ def setup_default_app(app: Celery, use_trap: bool = False) -> Iterator[None]:
     ``app`` is closed at the end. With ``use_trap`` using the current app raises meanwhile.
     """
     try:
-        with keeping_current():
+        with current.kept():
             if use_trap:
                 with set_trap(app):
                     yield

@@ -159,9 +159,10 @@ def enqueued(waiting: Waiting) -> Enqueued:
 
 
 def opened(message: Message) -> tuple[dict[str, Any], Sequence[Any], dict[str, Any]]:
-    """Return headers and arguments of a message. Raises DecodeError."""
+    """Return headers and arguments of a message, whatever its form. Raises DecodeError."""
     headers: dict[str, Any] = json.decode(message.headers)
-    body = wire.decode_body(message.body)
+    accept = frozenset((message.content_type,))
+    body = wire.open_body(message, headers.get("compression"), accept)
     return headers, body.args, body.kwargs
 
 
