@@ -23,6 +23,7 @@ from typing import (
 )
 
 from celeriac import imports
+from celeriac.backend import Backend
 from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import broker_url, open_broker
 from celeriac.client import Arguments, CallOptions, Client, Moment, Options, changed
@@ -235,7 +236,7 @@ class Celery:
 
     def AsyncResult(self, id: str) -> Result[Any]:
         """Return the result of the task with this id (APP-21)."""
-        return Result(id, self)
+        return Result(id, app=self)
 
     # -- what is opened on first use
 
@@ -252,6 +253,11 @@ class Celery:
         return self._opened(
             "store", lambda: open_store(self.store_url, self.settings.broker_timeout)
         )
+
+    @property
+    def backend(self) -> Backend:
+        """Result documents, as they are read and written."""
+        return self._opened("backend", lambda: Backend(self))
 
     @property
     def client(self) -> Client:
@@ -285,7 +291,7 @@ class Celery:
         """Let go of connections. They are opened again when needed (APP-28)."""
         with self._opening:
             opened, self._open = self._open, {}
-        for part in ("awaiter", "client", "broker", "store"):
+        for part in ("awaiter", "client", "backend", "broker", "store"):
             if (close := getattr(opened.get(part), "close", None)) is not None:
                 close()
 

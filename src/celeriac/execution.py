@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from celeriac import clock, signals, states
+from celeriac.backend import lifetime
 from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import (
@@ -25,6 +26,7 @@ from celeriac.exceptions import (
     Retry,
     TaskPredicate,
 )
+from celeriac.lineage import ResultBase
 from celeriac.message import Message
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Job
@@ -163,7 +165,7 @@ def begin(this: Run) -> None:
     if this.job.tells and not this.request.ignore_result:
         meta = {"pid": os.getpid(), "hostname": this.port.hostname}
         document = _encoded(this, states.STARTED, meta)
-        ttl = this.host.settings.result_expires
+        ttl = lifetime(this.host.settings, states.STARTED)
         this.port.store(Put(task_key(this.job.message.id), document, ttl, states.STARTED))
     if signals.task_prerun.receivers:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
@@ -233,7 +235,9 @@ def _info(error: BaseException) -> ExceptionInfo:
 def succeeded(this: Run) -> Outcome:
     """It returned a value."""
     try:
-        document = _encoded(this, states.SUCCESS, this.value)
+        # A result is stored as the tuple from which it can be made again (RES-21).
+        value = this.value.as_tuple() if isinstance(this.value, ResultBase) else this.value
+        document = _encoded(this, states.SUCCESS, value)
     except EncodeError as error:
         this.error = _info(error)
         return failed(this)

@@ -169,7 +169,7 @@ class Task(Generic[P, R]):
         client, options = self.app.client, self.options
         publish = client.compose(self.name, args, kwargs, options)
         client.send((publish,))
-        return sent(self.app, client, publish, options)
+        return sent(self.app, client, publish, options, self.AsyncResult)
 
     def apply_async(
         self,
@@ -182,7 +182,8 @@ class Task(Generic[P, R]):
         Raises as ``delay`` does, ValueError for options that contradict each other, TypeError for
         options that do not exist and for arguments that are no list, tuple or mapping.
         """
-        return send(self.app, self.name, args, kwargs, changed(self.options, options))
+        chosen = changed(self.options, options)
+        return send(self.app, self.name, args, kwargs, chosen, self.AsyncResult)
 
     def delay_many(
         self, calls: Iterable[Arguments | Mapping[str, Any]], **options: Unpack[CallOptions]
@@ -198,7 +199,8 @@ class Task(Generic[P, R]):
             args, kwargs = (None, call) if isinstance(call, Mapping) else (call, None)
             publishes.append(client.compose(self.name, *arguments(args, kwargs), chosen))
         client.send(publishes)
-        return [sent(self.app, client, publish, chosen) for publish in publishes]
+        kind = self.AsyncResult
+        return [sent(self.app, client, publish, chosen, kind) for publish in publishes]
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send like ``delay``, from a coroutine: calls made at the same time share a batch.
@@ -208,7 +210,7 @@ class Task(Generic[P, R]):
         client, options = self.app.client, self.options
         publish = client.compose(self.name, args, kwargs, options)
         await self.app.awaiter.publish(client, publish)
-        return sent(self.app, client, publish, options)
+        return sent(self.app, client, publish, options, self.AsyncResult)
 
     @property
     def options(self) -> Options:
@@ -228,7 +230,7 @@ class Task(Generic[P, R]):
 
     def AsyncResult(self, task_id: str) -> Result[R]:
         """Return the result of an earlier call of this task."""
-        return Result(task_id, self.app)
+        return Result(task_id, app=self.app)
 
     # -- steering a run
 
@@ -413,15 +415,28 @@ def send(
     args: Arguments | None,
     kwargs: Mapping[str, Any] | None,
     options: Options,
+    kind: Callable[[str], Result[Any]] | None = None,
 ) -> Result[Any]:
     """Send a task by name. Raises as ``Task.apply_async`` does."""
     client = app.client
     publish = client.compose(name, *arguments(args, kwargs), options)
     client.send((publish,))
-    return sent(app, client, publish, options)
+    return sent(app, client, publish, options, kind)
 
 
-def sent(app: TaskHost, client: Client, publish: Publish, options: Options) -> Result[Any]:
-    """Return the result of a message that is out, and remember it in the run that sent it."""
+def sent(
+    app: TaskHost,
+    client: Client,
+    publish: Publish,
+    options: Options,
+    kind: Callable[[str], Result[Any]] | None = None,
+) -> Result[Any]:
+    """Return the result of a message that is out, and remember it in the run that sent it.
+
+    ``kind`` makes results of a task's own kind.
+    """
     client.note_child(publish.message.id)
-    return Result(publish.message.id, app, bool(options.ignore_result))
+    task_id = publish.message.id
+    result = Result[Any](task_id, app=app) if kind is None else kind(task_id)
+    result.ignored = bool(options.ignore_result)
+    return result

@@ -63,8 +63,8 @@ class TestMemory:
             lambda: store.forget(["a"]),
             store.watch,
             store.expire,
-            lambda: watch.add("a"),
-            lambda: watch.discard("a"),
+            lambda: watch.add(["a"]),
+            lambda: watch.discard(["a"]),
             lambda: watch.wait(10.0),
         ):
             with pytest.raises(OperationalError, match="wake_up"):

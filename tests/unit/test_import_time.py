@@ -23,8 +23,9 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 OURS = {
-    "app", "backoff", "brokers", "brokers.base", "brokers.urls", "client", "clock", "completion",
-    "context", "exceptions", "imports", "log", "message", "result", "results", "results.base",
+    "app", "backend", "backoff", "brokers", "brokers.base", "brokers.urls", "client", "clock", "completion",
+    "context", "exceptions", "imports", "joining", "lineage", "log", "message",
+    "reading", "result", "result_cache", "results", "results.base",
     "results.urls", "retry", "routing", "settings", "settings.configuration", "settings.masking",
     "settings.sources", "settings.spelling", "settings.table", "settings.validation", "signals",
     "states", "task", "wire", "wire.json", "wire.repr", "wire.result", "wire.task",
@@ -109,5 +110,5 @@ def test_asyncio_is_loaded_when_a_coroutine_asks(modules: set[str]) -> None:
     more = loaded("app.awaiter") - modules
     assert "asyncio" in more
     assert {module for module in more if module.startswith("celeriac")} == {
-        *("celeriac.awaiting", "celeriac.service")
+        *("celeriac.awaiting", "celeriac.listener", "celeriac.service")
     }

@@ -4,6 +4,7 @@ import asyncio
 import builtins
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -87,7 +88,7 @@ def test_a_success_is_read_from_the_store(app: Celery) -> None:
     assert not result.failed()
     assert (result.traceback, result.children) == (None, [])
     assert result.date_done is not None
-    assert result.date_done.endswith("+00:00")
+    assert datetime.now(UTC) - result.date_done < timedelta(seconds=20)
 
 
 def test_what_a_task_was_called_with_is_stored_too(app: Celery) -> None:
@@ -138,7 +139,7 @@ def test_a_result_is_its_id(app: Celery) -> None:
     one = app.AsyncResult("one")
     assert one == app.AsyncResult("one")
     assert one != app.AsyncResult("two")
-    assert one != "one"
+    assert one == "one"
     assert len({one, app.AsyncResult("one")}) == 1
     assert (str(one), repr(one)) == ("one", "<AsyncResult: one>")
 

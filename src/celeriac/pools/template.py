@@ -196,6 +196,7 @@ PARENT_SETTINGS = (
     "broker_transport_options",
     "result_expires",
     "result_extended",
+    "result_failure_expires",
     "task_default_queue",
     "task_delivery_limit",
     "task_unknown_ttl",
