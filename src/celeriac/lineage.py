@@ -86,9 +86,11 @@ class ResultBase(Generic[R]):
 
         Raises as ``iterdeps`` does.
         """
-        module = imports.load("celeriac.graph")
-        drawn = formatter or module.GraphFormatter(root=self.id, shape="oval")
-        graph: DependencyGraph[ResultBase[Any]] = module.DependencyGraph(formatter=drawn)
+        make: type[DependencyGraph[ResultBase[Any]]]
+        make = imports.load("celeriac.graph:DependencyGraph")
+        if formatter is None:
+            formatter = imports.load("celeriac.graph:GraphFormatter")(root=self.id, shape="oval")
+        graph = make(formatter=formatter)
         for parent, node in self.iterdeps(intermediate=intermediate):
             graph.add_arc(node)
             if parent is not None:

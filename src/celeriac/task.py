@@ -29,16 +29,13 @@ from celeriac.client import (
     changed,
     retry_options,
 )
-from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import MaxRetriesExceededError, Retry
 from celeriac.message import Publish
 from celeriac.result import AsyncResult as Result
 from celeriac.result import Awaiter, ResultHost
-from celeriac.results.base import task_key
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
-from celeriac.wire import result as wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -292,23 +289,9 @@ class Task(Generic[P, R]):
         """
         request = self.request
         about = task_id or request.id
-        if about is None:
-            return
-        own = about == request.id
-        document = wire.ResultDocument(
-            status=state or states.STARTED,
-            task_id=about,
-            result=meta,
-            children=request.children if own else None,
-            group_id=request.group if own else None,
-            parent_id=request.parent_id if own else None,
-        )
-        expires = self.app.settings.result_expires
-        put = Put(task_key(about), wire.encode(document), expires, document.status)
-        if own and request.port is not None:
-            request.port.store(put)
-        elif self.app.store is not None:
-            self.app.store.put([put])
+        if about is not None:
+            run = request if about == request.id else None
+            self.app.backend.store_result(about, meta, state or states.STARTED, request=run)
 
     # -- handlers, called in the worker's child (TASK-35)
 
@@ -437,6 +420,6 @@ def sent(
     """
     client.note_child(publish.message.id)
     task_id = publish.message.id
-    result = Result[Any](task_id, app=app) if kind is None else kind(task_id)
+    result: Result[Any] = Result(task_id, app=app) if kind is None else kind(task_id)
     result.ignored = bool(options.ignore_result)
     return result
