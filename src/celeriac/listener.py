@@ -116,6 +116,7 @@ class Listener(Service):
         # Everybody in ``_waits``, the longest waiting first.
         self._sleepers: dict[Wait, None] = {}
         self._led = False
+        self._called = False
         self._bell = threading.Event()
         self._ended = threading.Event()
         # Keys to be looked up, and keys that nobody waits for any more.
@@ -189,9 +190,9 @@ class Listener(Service):
             refuse_if_closed(self)
             self.start()
             self._subscribers.setdefault(subscription.key, []).append(subscription)
-            # Whoever made it not empty has woken the thread, which has not been here since.
-            first = not self._fresh
             self._fresh.add(subscription.key)
+            # Whoever called first has woken the thread, which has not been here since.
+            first, self._called = not self._called, True
         if first:
             self.wake()
 
@@ -307,23 +308,29 @@ class Listener(Service):
         return spread(exponential(self._failures, factor=0.1, maximum=LONGEST_PAUSE))
 
     def _round(self, timeout: float | None) -> None:
-        """Take in who came and who left, then wait for documents once."""
+        """Take in who came and who left, then wait for documents once.
+
+        Subscribers are served by the listener's own thread only: what they do there may take time.
+        """
+        serves = threading.current_thread() is self._thread
+        if serves:
+            self._called = False
         watch = self._watch = self._watch or self._store.watch()
         while self._orphans:
             self._drop(self._orphans.popleft())
         with self._lock:
             # Whoever comes after this finds the watch, and wakes it.
-            fresh, self._fresh = self._fresh, set()
-            looked_for = sorted(fresh & self._subscribers.keys())
+            fresh, subscribed = self._fresh, self._fresh & self._subscribers.keys()
+            self._fresh = set() if serves else subscribed
         self._tidy()
-        if looked_for:
-            self._look(looked_for)
+        if serves and subscribed:
+            self._look(sorted(subscribed))
         wanted = [key for key in fresh - self._watched if self._is_wanted(key)]
         if wanted:
             watch.add(wanted)
             self._watched.update(wanted)
         if (self._waits or self._subscribers) and not self.stopping:
-            self._arrived(watch.wait(timeout))
+            self._arrived(watch.wait(timeout), serves)
 
     def _is_wanted(self, key: str) -> bool:
         return key in self._waits or key in self._subscribers
@@ -350,7 +357,7 @@ class Listener(Service):
 
     def _look(self, keys: Sequence[str]) -> None:
         """Look for subscribers what is there already; some want to know no more than that."""
-        self._arrived(self._store.get(keys))
+        self._arrived(self._store.get(keys), serves=True)
         with self._lock:
             found = [s for key in keys for s in self._subscribers.get(key, ()) if s.once]
             for subscription in found:
@@ -358,7 +365,7 @@ class Listener(Service):
                 self._note_left(subscription.key)
         _deliver((subscription, TimeoutError("it is not there")) for subscription in found)
 
-    def _arrived(self, documents: dict[str, bytes]) -> None:
+    def _arrived(self, documents: dict[str, bytes], serves: bool) -> None:
         told: list[tuple[Subscription, Answer]] = []
         for key, data in documents.items():
             with self._lock:
@@ -366,7 +373,10 @@ class Listener(Service):
             for wait in waits:
                 wait.news.append((key, data))
                 wait.bell.set()
-            if key in self._subscribers and (answer := self._answer(data)) is not None:
+            if not serves:
+                with self._lock:
+                    self._fresh.update({key} & self._subscribers.keys())
+            elif key in self._subscribers and (answer := self._answer(data)) is not None:
                 with self._lock:
                     told += [(each, answer) for each in self._subscribers.pop(key, ())]
                     self._note_left(key)

@@ -38,7 +38,7 @@ def test_a_success_is_here() -> None:
 
 def test_a_failure_is_raised_as_the_task_raised_it() -> None:
     error = KeyError("k")
-    result = EagerResult[int]("one", error, "FAILURE", "Traceback ...")
+    result = EagerResult[Any]("one", error, "FAILURE", "Traceback ...")
     for ask in (result.get, result.maybe_throw, lambda: asyncio.run(result.aget())):
         with pytest.raises(KeyError) as caught:
             ask()

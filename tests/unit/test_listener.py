@@ -5,6 +5,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from celeriac import AsyncResult, Celery
 from celeriac.exceptions import OperationalError, TimeoutError
+from celeriac.listener import Listener
 from celeriac.results.base import task_key
 from celeriac.results.memory import MemoryStore
 from tests.fixtures.coroutines import put, threads, watched
@@ -49,6 +51,14 @@ def in_threads(calls: list[Callable[[], object]]) -> list[threading.Thread]:
     return started
 
 
+def wait_for(app: Celery, id_: str, into: list[Any]) -> None:
+    into.append(app.AsyncResult(id_).get(20))
+
+
+def is_watched(app: Celery, id_: str) -> Callable[[], bool]:
+    return lambda: task_key(id_) in watched(app)
+
+
 def parties(app: Celery) -> list[Any]:
     """Return everything that a listener remembers of those who wait."""
     at = app.backend.listener
@@ -69,7 +79,7 @@ def test_many_results_one_after_the_other_leave_nothing_behind(app: Celery) -> N
     def answer() -> None:
         for number in range(MANY):
             asked.acquire()
-            eventually(lambda n=number: task_key(str(n)) in watched(app))
+            eventually(is_watched(app, str(number)))
             put(app, str(number), "SUCCESS", number)
 
     (thread,) = in_threads([answer])
@@ -93,7 +103,7 @@ def test_many_results_in_many_threads_leave_nothing_behind(any_app: Celery) -> N
         for number in range(first, first + each):
             got.append(any_app.AsyncResult(str(number)).get(timeout=60))
 
-    waits = in_threads([lambda n=n: wait(n * each) for n in range(many)])
+    waits = in_threads([partial(wait, n * each) for n in range(many)])
     for number in range(each * many):
         put(any_app, str(number), "SUCCESS", number)
     for thread in waits:
@@ -139,12 +149,12 @@ def test_a_wait_that_ended_keeps_no_result_alive(app: Celery) -> None:
 
 def test_all_threads_share_one_watch(app: Celery) -> None:
     got: list[int] = []
-    waits = in_threads([lambda n=n: got.append(app.AsyncResult(str(n)).get(20)) for n in range(20)])
+    waits = in_threads([partial(wait_for, app, str(n), got) for n in range(20)])
     eventually(lambda: len(watched(app)) == 20)
     assert len(memory(app)._watches) == 1
     for n in reversed(range(20)):
         put(app, str(n), "SUCCESS", n)
-        eventually(lambda n=n: n in got)
+        eventually(partial(got.__contains__, n))
     for thread in waits:
         thread.join(20)
 
@@ -158,11 +168,11 @@ def test_the_lead_passes_on_when_the_leader_is_served(any_app: Celery) -> None:
 
     first = in_threads([lambda: wait("first")])
     eventually(lambda: any_app.backend.listener._led)
-    rest = in_threads([lambda n=n: wait(str(n)) for n in range(5)])
+    rest = in_threads([partial(wait, str(n)) for n in range(5)])
     eventually(lambda: len(watched(any_app)) == 6)
     for id_ in ("first", *"01234"):
         put(any_app, id_, "SUCCESS")
-        eventually(lambda id_=id_: id_ in got)
+        eventually(partial(got.__contains__, id_))
     for thread in first + rest:
         thread.join(20)
 
@@ -196,18 +206,49 @@ def test_who_is_busy_in_between_does_not_keep_the_lead(app: Celery) -> None:
         eventually(lambda: got == [1])
 
     def wait() -> None:
-        app.AsyncResult("two").get(20, on_interval=interval, interval=0.01)
+        app.AsyncResult("two").get(20, on_interval=interval, interval=0.3)
 
     waits = in_threads([wait])
+    eventually(lambda: app.backend.listener._led)
+    waits += in_threads([partial(wait_for, app, "one", got)])
+    eventually(is_watched(app, "one"))
     assert busy.wait(20)
-    waits += in_threads([lambda: got.append(app.AsyncResult("one").get(20))])
-    eventually(lambda: task_key("one") in watched(app))
     put(app, "one", "SUCCESS", 1)
     eventually(lambda: got)
     put(app, "two", "SUCCESS", 2)
     for thread in waits:
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_a_subscriber_is_heard_after_a_wait_that_came_to_nothing(app: Celery) -> None:
+    """The thread sleeps; what a wait has left behind must not keep it from being woken."""
+    got: list[Any] = []
+    app.AsyncResult("first").then(got.append)
+    put(app, "first", "SUCCESS")
+    eventually(lambda: parties(app) == NOBODY)
+    listener = app.backend.listener
+    with listener.wait([task_key("nothing")]):
+        pass
+    app.AsyncResult("second").then(got.append)
+    put(app, "second", "SUCCESS")
+    eventually(lambda: len(got) == 2)
+
+
+def test_each_outage_has_as_many_attempts(app: Celery) -> None:
+    tried: list[int] = []
+
+    def pause(failures: int) -> float | None:
+        tried.append(failures)
+        return 0.001 if failures < 2 else None
+
+    memory(app).sleep()
+    listener = Listener(memory(app), lambda data: True, pause)
+    for _ in range(2):
+        with listener.wait(["key"]) as wait, pytest.raises(OperationalError):
+            wait.next(20)
+    assert tried == [0, 1, 2] * 2
+    listener.close()
 
 
 @pytest.mark.follows("RES-05")
@@ -243,7 +284,7 @@ def test_close_ends_every_wait(app: Celery) -> None:
         except OperationalError as error:
             caught.append(error)
 
-    waits = in_threads([lambda n=n: wait(str(n)) for n in range(5)])
+    waits = in_threads([partial(wait, str(n)) for n in range(5)])
     eventually(lambda: len(watched(app)) == 5)
     store = memory(app)
     app.close()
@@ -261,7 +302,7 @@ def test_a_wait_outlives_an_outage(app: Celery) -> None:
     )
     store = memory(app)
     got: list[int] = []
-    waits = in_threads([lambda n=n: got.append(app.AsyncResult(str(n)).get(20)) for n in range(3)])
+    waits = in_threads([partial(wait_for, app, str(n), got) for n in range(3)])
     eventually(lambda: len(watched(app)) == 3)
     store.sleep()
     eventually(lambda: app.backend.listener._failures >= 2)

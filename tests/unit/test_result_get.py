@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -36,6 +37,10 @@ def is_watched(app: Celery, id_: str) -> Callable[[], bool]:
     return lambda: task_key(id_) in watched(app)
 
 
+def _is_longer(seen: list[Any], number: int) -> bool:
+    return len(seen) > number
+
+
 # -- what is called (RES-02)
 
 
@@ -65,7 +70,7 @@ def test_each_state_that_is_seen_is_told(app: Celery) -> None:
     def play() -> None:
         for number, state in enumerate(["STARTED", "PROGRESS", "SUCCESS"]):
             put(app, "one", state, number)
-            eventually(lambda n=number: len(seen) > n)
+            eventually(partial(_is_longer, seen, number))
 
     moment = InAMoment(play)
     assert app.AsyncResult("one").get(20, on_message=seen.append) == 2
@@ -116,7 +121,7 @@ def test_what_is_called_may_end_the_wait(app: Celery) -> None:
 @pytest.mark.follows("RES-02")
 def test_every_argument_of_celery_is_taken(app: Celery) -> None:
     put(app, "one", "SUCCESS", 5)
-    more = {"EXCEPTION_STATES": {"FAILURE"}, "PROPAGATE_STATES": {"FAILURE"}}
+    more: Any = {"EXCEPTION_STATES": {"FAILURE"}, "PROPAGATE_STATES": {"FAILURE"}}
     assert app.AsyncResult("one").get(1, True, 0.5, True, True, None, None, None, True) == 5
     assert app.AsyncResult("one").wait(timeout=1, no_ack=False, **more) == 5
 

@@ -5,6 +5,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -59,11 +60,15 @@ def test_a_failure_is_a_result_too(app: Celery) -> None:
     assert (got[0].state, wrong) == ("FAILURE", [])
 
 
+def _note(got: list[int], number: int, result: AsyncResult[Any]) -> None:
+    got.append(number)
+
+
 def test_each_of_several_is_called_once(app: Celery) -> None:
     got: list[int] = []
     result = app.AsyncResult("one")
     for number in range(3):
-        result.then(lambda _, n=number: got.append(n))
+        result.then(partial(_note, got, number))
     put(app, "one", "SUCCESS", 5)
     assert result.get(20) == 5
     eventually(lambda: len(got) == 3)
