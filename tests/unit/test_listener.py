@@ -14,7 +14,7 @@ import pytest
 
 from celeriac import AsyncResult, Celery
 from celeriac.exceptions import OperationalError, TimeoutError
-from celeriac.listener import Listener
+from celeriac.listener import Listener, Subscription
 from celeriac.results.base import task_key
 from celeriac.results.memory import MemoryStore
 from tests.fixtures.coroutines import put, threads, watched
@@ -219,6 +219,35 @@ def test_who_is_busy_in_between_does_not_keep_the_lead(app: Celery) -> None:
     for thread in waits:
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_whoever_is_called_to_lead_and_has_no_time_calls_the_next(app: Celery) -> None:
+    listener = app.backend.listener
+    got: list[Any] = []
+    with listener._lock:
+        assert listener._take_lead()
+    with listener.wait([task_key("hurried")]) as hurried:
+        (thread,) = in_threads([partial(wait_for, app, "one", got)])
+        eventually(lambda: len(listener._sleepers) == 2)
+        put(app, "one", "SUCCESS", 1)
+        # As if its time had passed in the moment in which the lead was handed to it.
+        listener._led = False
+        assert hurried.next(timeout=0) == []
+        eventually(lambda: got == [1])
+    thread.join(20)
+
+
+def test_a_leading_thread_leaves_subscribers_to_the_listener(app: Celery) -> None:
+    listener = app.backend.listener
+    got: list[Any] = []
+    with listener._lock:
+        assert listener._take_lead()
+    with listener.wait([task_key("one")]):
+        listener.subscribe(Subscription(task_key("two"), got.extend, "token", once=True))
+        listener._round(0)
+        listener._hand_over()
+        eventually(lambda: got)
+    assert [(token, type(answer)) for token, answer in got] == [("token", TimeoutError)]
 
 
 def test_a_subscriber_is_heard_after_a_wait_that_came_to_nothing(app: Celery) -> None:
