@@ -52,6 +52,7 @@ class DocumentContract:
         store.put(puts)
         assert store.get(["a", "b"]) == {"a": b"1", "b": b"2"}
 
+    @pytest.mark.follows("RES-20")
     @pytest.mark.parametrize("state", [SUCCESS, FAILURE, RETRY, STARTED, ""])
     def test_success_is_never_overwritten(self, store: ResultStore, state: str) -> None:
         store.put([Put("a", b"done", state=SUCCESS)])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from celeriac import AsyncResult, Celery
+from celeriac import AsyncResult, Celery, remote_traceback
 from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import (
@@ -20,6 +20,7 @@ from celeriac.exceptions import (
     ImproperlyConfigured,
     OperationalError,
     RemoteTraceback,
+    SecurityError,
     TaskError,
     TaskRevokedError,
     TimeoutError,
@@ -65,6 +66,7 @@ def failure(app: Celery, id_: str, error: BaseException, status: str = "FAILURE"
 # -- what is there
 
 
+@pytest.mark.follows("RES-01", "QUIRK-29")
 def test_nothing_is_known_of_an_unknown_id(app: Celery) -> None:
     result = app.AsyncResult("nowhere")
     assert (result.state, result.status) == ("PENDING", "PENDING")
@@ -75,6 +77,7 @@ def test_nothing_is_known_of_an_unknown_id(app: Celery) -> None:
     assert not result.failed()
 
 
+@pytest.mark.follows("RES-04")
 def test_a_success_is_read_from_the_store(app: Celery) -> None:
     @app.task(name="sums.add")
     def add(x: int, y: int) -> int:
@@ -91,6 +94,7 @@ def test_a_success_is_read_from_the_store(app: Celery) -> None:
     assert datetime.now(UTC) - result.date_done < timedelta(seconds=20)
 
 
+@pytest.mark.follows("RES-04")
 def test_what_a_task_was_called_with_is_stored_too(app: Celery) -> None:
     add = app.task(name="sums.add", bind=True)(lambda self, x, y: x + y)
     result = add.apply_async((1,), {"y": 2}, queue="urgent")
@@ -99,6 +103,7 @@ def test_what_a_task_was_called_with_is_stored_too(app: Celery) -> None:
     assert (result.worker, result.retries, result.queue) == (HOST, 0, "urgent")
 
 
+@pytest.mark.follows("RES-04")
 def test_or_not_if_the_settings_say_so() -> None:
     app = memory_app(result_extended=False)
     result = app.task(name="ping")(lambda: None).delay()
@@ -107,6 +112,7 @@ def test_or_not_if_the_settings_say_so() -> None:
     assert (result.name, result.args, result.worker, result.queue) == (None,) * 4
 
 
+@pytest.mark.follows("RES-01")
 def test_a_state_of_the_users_own_shows_its_meta(app: Celery) -> None:
     store(app, "one", "PROGRESS", {"done": 1})
     result = app.AsyncResult("one")
@@ -126,6 +132,7 @@ def test_a_final_result_is_read_once(app: Celery) -> None:
     assert asyncio.run(result.aget()) == 5
 
 
+@pytest.mark.follows("RES-06")
 def test_what_is_forgotten_is_unknown(app: Celery) -> None:
     store(app, "one", "SUCCESS", 5)
     result = app.AsyncResult("one")
@@ -147,6 +154,7 @@ def test_a_result_is_its_id(app: Celery) -> None:
 # -- failures
 
 
+@pytest.mark.follows("RES-02", "RES-15", "RES-16")
 def test_a_failure_is_the_original_exception(app: Celery) -> None:
     @app.task(name="buy")
     def buy() -> None:
@@ -168,6 +176,7 @@ def test_a_failure_is_the_original_exception(app: Celery) -> None:
     assert result.traceback in str(cause) + "\n"
 
 
+@pytest.mark.follows("RES-02")
 def test_a_failure_may_be_returned(app: Celery) -> None:
     failure(app, "one", ShopError(7, "sold out"))
     result = app.AsyncResult("one")
@@ -184,6 +193,7 @@ def test_a_failure_may_be_asked_for_again_and_again(app: Celery) -> None:
             result.get()
 
 
+@pytest.mark.follows("RES-16")
 def test_a_class_that_is_not_loaded_is_made_up(app: Celery) -> None:
     store(app, "one", "FAILURE", {"exc_type": "Far", "exc_message": ["x"], "exc_module": "a.b"})
     with pytest.raises(Exception, match="x") as caught:
@@ -221,6 +231,41 @@ def test_a_failure_of_the_users_own_without_an_exception_is_told(app: Celery) ->
         app.AsyncResult("one").get()
 
 
+@pytest.mark.follows("RES-15")
+def test_frames_are_rebuilt_if_the_settings_say_so(app: Celery) -> None:
+    app.conf.task_remote_tracebacks = True
+    text = 'Traceback (most recent call last):\n  File "far.py", line 7, in away\nKeyError: 1\n'
+    store(app, "one", "FAILURE", exception_document(KeyError(1)), traceback=text)
+    with pytest.raises(KeyError) as caught:
+        app.AsyncResult("one").get()
+    assert (caught.traceback[-1].name, caught.traceback[-1].lineno) == ("away", 6)
+    store(app, "odd", "FAILURE", exception_document(KeyError(1)), traceback="no traceback at all")
+    with pytest.raises(KeyError):
+        app.AsyncResult("odd").get()
+
+
+@pytest.mark.follows("RES-15")
+def test_without_tblib_the_text_remains(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.conf.task_remote_tracebacks = True
+    monkeypatch.setattr(remote_traceback, "Traceback", None)
+    remote_traceback._say_what_is_missing.cache_clear()
+    failure(app, "one", KeyError("k"))
+    for _ in range(2):
+        with pytest.raises(KeyError) as caught:
+            app.AsyncResult("one").get()
+        assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert caplog.text.count("install celeriac[tblib]") == 1
+
+
+@pytest.mark.follows("RES-16")
+def test_a_payload_that_names_no_exception_is_refused(app: Celery) -> None:
+    store(app, "one", "FAILURE", {"exc_type": "system", "exc_message": ["x"], "exc_module": "os"})
+    with pytest.raises(SecurityError, match=r"'os\.system' is no exception class"):
+        app.AsyncResult("one").get()
+
+
 # -- waiting
 
 
@@ -249,6 +294,7 @@ def test_one_result_may_be_waited_for_by_many(any_app: Celery) -> None:
     assert got == [5] * 5
 
 
+@pytest.mark.follows("RES-02")
 def test_waiting_ends_with_its_time(any_app: Celery) -> None:
     store(any_app, "one", "STARTED")
     result = any_app.AsyncResult("one")
@@ -260,6 +306,7 @@ def test_waiting_ends_with_its_time(any_app: Celery) -> None:
     assert isinstance(caught.value, builtins.TimeoutError)
 
 
+@pytest.mark.follows("RES-23")
 @pytest.mark.parametrize("timeout", [0, -1])
 def test_no_time_is_one_look(timeout: float, any_app: Celery) -> None:
     result = any_app.AsyncResult("one")
@@ -298,6 +345,7 @@ def test_a_store_that_goes_away_ends_the_wait(app: Celery) -> None:
     assert len(caught) == 1
 
 
+@pytest.mark.follows("RES-17")
 def test_nobody_waits_for_what_is_ignored() -> None:
     app = Celery("x", broker="memory://", backend="disabled://")
     quiet = app.task(name="quiet", ignore_result=True)(lambda: None)
@@ -319,6 +367,7 @@ def test_disabled_results_are_told() -> None:
 # -- inside a task
 
 
+@pytest.mark.follows("TASK-45")
 def test_a_task_does_not_wait_for_another(app: Celery) -> None:
     store(app, "one", "SUCCESS", 5)
     result = app.AsyncResult("one")
@@ -334,6 +383,7 @@ def test_a_task_does_not_wait_for_another(app: Celery) -> None:
     assert result.get() == 5
 
 
+@pytest.mark.follows("TASK-45")
 def test_nor_does_a_task_that_it_calls_directly(app: Celery) -> None:
     store(app, "one", "SUCCESS", 5)
     inner = app.task(name="inner")(app.AsyncResult("one").get)
