@@ -85,7 +85,12 @@ class Wait:
         return [self.news.popleft() for _ in range(len(self.news))]
 
     def __enter__(self) -> "Wait":
-        self._listener.enter(self)
+        try:
+            self._listener.enter(self)
+        except BaseException:
+            # A soft time limit, or Ctrl-C, may come between any two steps.
+            self._listener.exit(self)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,7 +120,9 @@ class Listener(Service):
         self._subscribers: dict[str, list[Subscription]] = {}
         # Everybody in ``_waits``, the longest waiting first.
         self._sleepers: dict[Wait, None] = {}
-        self._led = False
+        # The thread that leads, by its number. Known by name, so that whoever was interrupted between
+        # any two steps (soft time limit, Ctrl-C) can tell that the lead is still his to hand over.
+        self._leader: int | None = None
         self._called = False
         self._bell = threading.Event()
         self._ended = threading.Event()
@@ -143,7 +150,7 @@ class Listener(Service):
             for key in wait.keys:
                 self._waits.setdefault(key, []).append(wait)
             self._fresh.update(wait.keys)
-            led = self._led
+            led = self._leader is not None
         if led:
             self._wake_watch()
 
@@ -155,30 +162,30 @@ class Listener(Service):
                 _remove(self._waits, key, wait)
                 self._note_left(key)
             # Whoever leads now will see to the keys in time; nobody is woken for that alone.
-            lead = self._take_lead()
+            lead = self._leads() or self._take_lead()
         if lead:
             self._hand_over()
 
     def attend(self, wait: Wait, deadline: float) -> None:
         """Wait on behalf of a wait: at the watch for everybody, or until somebody rings."""
-        with self._lock:
-            lead = not self._subscribers and not self.stopping and self._take_lead()
-        if not lead:
-            wait.bell.wait(_left(deadline))
-            return
         try:
-            while not (wait.answered or self._subscribers or self.stopping):
+            with self._lock:
+                lead = not self._subscribers and not self.stopping and self._take_lead()
+            if not lead:
+                wait.bell.wait(_left(deadline))
+            while lead and not (wait.answered or self._subscribers or self.stopping):
                 left = _left(deadline)
                 if left == 0:
                     break
                 self._round_or_pause(left)
         finally:
-            self._hand_over(wait)
+            if self._leads():
+                self._hand_over(wait)
 
     def pass_on(self, wait: Wait) -> None:
         """Let another thread lead, if nobody does."""
         with self._lock:
-            bell = None if self._led else self._next_bell(wait)
+            bell = self._next_bell(wait) if self._leader is None else None
         if bell is not None:
             bell.set()
 
@@ -249,8 +256,14 @@ class Listener(Service):
 
     def _take_lead(self) -> bool:
         """Lead, if nobody does; the lock is held."""
-        lead, self._led = not self._led, True
-        return lead
+        if self._leader is not None:
+            return False
+        self._leader = threading.get_ident()
+        return True
+
+    def _leads(self) -> bool:
+        """Whether the calling thread leads."""
+        return self._leader == threading.get_ident()
 
     def _hand_over(self, but: Wait | None = None) -> None:
         """Lead no longer, and ring for the next one who could."""
@@ -263,7 +276,7 @@ class Listener(Service):
             with self._lock:
                 if self._left or self.stopping is not failed:
                     continue
-                self._led = False
+                self._leader = None
                 bell = self._next_bell(but)
                 break
         if bell is not None:

@@ -156,7 +156,8 @@ class AsyncResult(DocumentedResult[R], Generic[R]):
         def heard(id_: str, document: wire.ResultDocument) -> None:
             if id_ in parents:
                 parents[id_]._settle(document)
-                parents[id_].maybe_throw()
+                if parents[id_]._final is not None:
+                    parents[id_].maybe_throw()
             elif on_message is not None:
                 on_message(meta(document))
 

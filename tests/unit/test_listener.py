@@ -167,7 +167,7 @@ def test_the_lead_passes_on_when_the_leader_is_served(any_app: Celery) -> None:
         got.append(id_)
 
     first = in_threads([lambda: wait("first")])
-    eventually(lambda: any_app.backend.listener._led)
+    eventually(lambda: any_app.backend.listener._leader)
     rest = in_threads([partial(wait, str(n)) for n in range(5)])
     eventually(lambda: len(watched(any_app)) == 6)
     for id_ in ("first", *"01234"):
@@ -187,7 +187,7 @@ def test_the_lead_passes_on_when_the_time_of_the_leader_is_up(any_app: Celery) -
         late.append(True)
 
     waits = in_threads([hurry])
-    eventually(lambda: any_app.backend.listener._led)
+    eventually(lambda: any_app.backend.listener._leader)
     waits += in_threads([lambda: got.append(any_app.AsyncResult("one").get(20))])
     eventually(lambda: late)
     put(any_app, "one", "SUCCESS", 5)
@@ -209,7 +209,7 @@ def test_who_is_busy_in_between_does_not_keep_the_lead(app: Celery) -> None:
         app.AsyncResult("two").get(20, on_interval=interval, interval=0.3)
 
     waits = in_threads([wait])
-    eventually(lambda: app.backend.listener._led)
+    eventually(lambda: app.backend.listener._leader)
     waits += in_threads([partial(wait_for, app, "one", got)])
     eventually(is_watched(app, "one"))
     assert busy.wait(20)
@@ -231,7 +231,7 @@ def test_whoever_is_called_to_lead_and_has_no_time_calls_the_next(app: Celery) -
         eventually(lambda: len(listener._sleepers) == 2)
         put(app, "one", "SUCCESS", 1)
         # As if its time had passed in the moment in which the lead was handed to it.
-        listener._led = False
+        listener._leader = None
         assert hurried.next(timeout=0) == []
         eventually(lambda: got == [1])
     thread.join(20)
@@ -285,7 +285,7 @@ def test_threads_and_callbacks_are_served_side_by_side(any_app: Celery) -> None:
     got: list[Any] = []
     in_thread: list[str] = []
     waits = in_threads([lambda: got.append(any_app.AsyncResult("one").get(20))])
-    eventually(lambda: any_app.backend.listener._led)
+    eventually(lambda: any_app.backend.listener._leader)
 
     def called(result: AsyncResult[Any]) -> None:
         got.append(result.result)
@@ -299,6 +299,36 @@ def test_threads_and_callbacks_are_served_side_by_side(any_app: Celery) -> None:
     waits[0].join(20)
     assert in_thread == ["celeriac-listener"]
     eventually(lambda: parties(any_app) == NOBODY)
+
+
+class Interrupted(BaseException):
+    """Stands for what a signal raises between any two steps."""
+
+
+@pytest.mark.parametrize("step", ["_take_lead", "_round_or_pause", "_next_bell", "_tidy", "enter"])
+def test_a_wait_that_is_interrupted_anywhere_keeps_no_lead(
+    app: Celery, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = app.backend.listener
+    real = getattr(listener, step)
+
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.setattr(listener, step, real)
+        real(*arguments)
+        raise Interrupted
+
+    monkeypatch.setattr(listener, step, interrupted)
+    with pytest.raises(Interrupted):
+        app.AsyncResult("one").get(timeout=0.05)
+    monkeypatch.undo()
+    assert listener._leader is None
+    assert parties(app) == NOBODY
+    got: list[Any] = []
+    (thread,) = in_threads([partial(wait_for, app, "two", got)])
+    eventually(is_watched(app, "two"))
+    put(app, "two", "SUCCESS", 2)
+    thread.join(20)
+    assert got == [2]
 
 
 # -- the end, and a store that is away
