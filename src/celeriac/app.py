@@ -25,6 +25,7 @@ from typing import (
 )
 
 from celeriac import clock, current, imports, signals
+from celeriac.backend import Backend
 from celeriac.call_options import Arguments, CallOptions, Options, arguments, changed
 from celeriac.canvas.signatures import Signature
 from celeriac.client import zone
@@ -282,13 +283,18 @@ class Celery(Configured, Connected):
 
     def AsyncResult(self, id: str, **options: Any) -> Result[Any]:
         """Return the result of the task with this id (APP-21)."""
-        return Result(id, self, **options)
+        return Result(id, app=self, **options)
 
     def signature(self, *args: Any, **options: Any) -> Signature:
         """Return the signature of a task, bound to this app (APP-22)."""
         return Signature(*args, **{**options, "app": self})
 
     # -- what is opened on first use
+
+    @property
+    def backend(self) -> Backend:
+        """Result documents, as they are read and written (APP-24)."""
+        return self.connections.opened("backend", lambda: Backend(self))
 
     @property
     def awaiter(self) -> Publisher:

@@ -93,7 +93,7 @@ class Connections:
         """Let go of everything. It is opened again when needed."""
         with self._opening:
             opened, self._open = self._open, {}
-        for part in ("awaiter", "client", "broker", "store"):
+        for part in ("awaiter", "client", "backend", "broker", "store"):
             if (close := getattr(opened.get(part), "close", None)) is not None:
                 close()
 

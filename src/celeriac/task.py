@@ -22,7 +22,6 @@ from celeriac.call_options import (
 )
 from celeriac.canvas.signatures import Signature
 from celeriac.client import Client, note_child
-from celeriac.completion import Put
 from celeriac.context import Context, current, running
 from celeriac.current import get_current_app
 from celeriac.exceptions import MaxRetriesExceededError, Reject, Retry
@@ -30,10 +29,8 @@ from celeriac.message import Publish
 from celeriac.parameters import merged_arguments, parameter_check
 from celeriac.result import AsyncResult as Result
 from celeriac.result import Awaiter, ResultHost
-from celeriac.results.base import task_key
 from celeriac.settings import Settings
 from celeriac.task_options import TaskPolicy
-from celeriac.wire import result as wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -148,7 +145,7 @@ class Task(TaskPolicy, Generic[P, R]):
         client = self.app.client
         publish = client.compose(self.name, args, kwargs, options)
         client.send((publish,))
-        return sent(self.app, publish, options)
+        return sent(self.app, publish, options, self.AsyncResult)
 
     def apply_async(
         self,
@@ -171,7 +168,7 @@ class Task(TaskPolicy, Generic[P, R]):
         if self.app.settings.task_always_eager:
             found: Result[R] = self.app.eager.call(self, args, kwargs, options)
             return found
-        return send(self.app, self.name, args, kwargs, options)
+        return send(self.app, self.name, args, kwargs, options, self.AsyncResult)
 
     def _prepared(
         self, args: Arguments | None, kwargs: Mapping[str, Any] | None, options: Options
@@ -203,7 +200,7 @@ class Task(TaskPolicy, Generic[P, R]):
         client = self.app.client
         publishes = [client.compose(self.name, *one) for one in prepared]
         client.send(publishes, chosen)
-        return [sent(self.app, publish, chosen) for publish in publishes]
+        return [sent(self.app, publish, chosen, self.AsyncResult) for publish in publishes]
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send like ``delay``, from a coroutine: calls made at the same time share a batch.
@@ -215,7 +212,7 @@ class Task(TaskPolicy, Generic[P, R]):
         client = self.app.client
         publish = client.compose(self.name, *self._prepared(args, kwargs, self.options))
         await self.app.awaiter.publish(client, publish)
-        return sent(self.app, publish, self.options)
+        return sent(self.app, publish, self.options, self.AsyncResult)
 
     def apply(
         self,
@@ -274,7 +271,7 @@ class Task(TaskPolicy, Generic[P, R]):
 
     def AsyncResult(self, task_id: str, **options: Any) -> Result[R]:
         """Return the result of an earlier call of this task."""
-        return Result(task_id, self.app, **options)
+        return Result(task_id, app=self.app, **options)
 
     # -- signatures (TASK-40)
 
@@ -365,28 +362,9 @@ class Task(TaskPolicy, Generic[P, R]):
         """
         request = self.request
         about = task_id or request.id
-        if about is None:
-            return
-        own = about == request.id
-        document = wire.ResultDocument(
-            status=state or states.STARTED,
-            task_id=about,
-            result=meta,
-            children=request.children if own else None,
-            group_id=request.group if own else None,
-            parent_id=request.parent_id if own else None,
-        )
-        settings = self.app.settings
-        data = wire.encode(
-            document,
-            serializer=settings.result_serializer,
-            compression=settings.result_compression,
-        )
-        put = Put(task_key(about), data, settings.result_expires, document.status)
-        if own and request.port is not None:
-            request.port.store(put)
-        elif self.app.store is not None:
-            self.app.store.put([put])
+        if about is not None:
+            run = request if about == request.id else None
+            self.app.backend.store_result(about, meta, state or states.STARTED, request=run)
 
     # -- handlers, called in the worker's child (TASK-35)
 
@@ -432,21 +410,36 @@ def _task_of_name(name: str) -> Task[Any, Any]:
 
 
 def send(
-    app: TaskHost, name: str, args: Arguments, kwargs: Mapping[str, Any], options: Options
+    app: TaskHost,
+    name: str,
+    args: Arguments,
+    kwargs: Mapping[str, Any],
+    options: Options,
+    kind: Callable[[str], Result[Any]] | None = None,
 ) -> Result[Any]:
     """Send a task by name. Raises as ``Task.apply_async`` does."""
     client = app.client
     publish = client.compose(name, args, kwargs, options)
     client.send((publish,), options)
-    return sent(app, publish, options)
+    return sent(app, publish, options, kind)
 
 
-def sent(app: TaskHost, publish: Publish, options: Options) -> Result[Any]:
-    """Return the result of a message that is out, and remember it in the run that sent it."""
+def sent(
+    app: TaskHost,
+    publish: Publish,
+    options: Options,
+    kind: Callable[[str], Result[Any]] | None = None,
+) -> Result[Any]:
+    """Return the result of a message that is out, and remember it in the run that sent it.
+
+    ``kind`` makes results of a task's own kind; ``result_cls`` of the call goes before it.
+    """
+    task_id = publish.message.id
     if options.add_to_parent is not False:
-        note_child(publish.message.id, running())
-    if options.result_cls is None:
-        return Result(publish.message.id, app, bool(options.ignore_result))
-    result: Result[Any] = options.result_cls(publish.message.id, app=app)
+        note_child(task_id, running())
+    if options.result_cls is not None:
+        result: Result[Any] = options.result_cls(task_id, app=app)
+    else:
+        result = Result(task_id, app=app) if kind is None else kind(task_id)
     result.ignored = bool(options.ignore_result)
     return result

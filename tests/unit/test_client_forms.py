@@ -71,7 +71,12 @@ def test_protocol_1_may_be_written(app: Celery) -> None:
     (delivery,) = claim(app)
     assert headers(delivery) == {"a": 1}
     body = json.loads(delivery.message.body)
-    assert (body["task"], body["id"], body["args"], body["kwargs"]) == ("echo", "mine", [1], {"y": 2})
+    assert (body["task"], body["id"], body["args"], body["kwargs"]) == (
+        "echo",
+        "mine",
+        [1],
+        {"y": 2},
+    )
     assert (body["taskset"], body["callbacks"][0]["task"]) == ("g", "next")
 
 
@@ -108,6 +113,8 @@ def test_a_pickled_link_needs_nothing_of_ours(app: Celery) -> None:
 @pytest.mark.follows("SER-09", "TASK-36")
 @pytest.mark.parametrize("serializer", ["yaml", "msgpack"])
 def test_states_of_ones_own_are_written_like_results(serializer: str) -> None:
-    app = memory_app(result_serializer=serializer, result_compression="gzip")
+    app = memory_app(
+        result_serializer=serializer, result_compression="gzip", result_accept_content=[serializer]
+    )
     echo(app).update_state("mine", "HALF", {"done": 1})
     assert app.AsyncResult("mine").info == {"done": 1}

@@ -79,3 +79,12 @@ def test_an_app_that_does_not_ask_for_signatures_is_told(
     app.conf.update(settings)
     with pytest.raises(ImproperlyConfigured, match=text):
         app.setup_security()
+
+
+def test_when_signing_is_over_raw_bytes_are_read_again(files: dict[str, Any]) -> None:
+    app = signing_app(**files)
+    app.setup_security()
+    serializers.unregister("auth")
+    data = serializers.encode(b"x", "raw")
+    accept = frozenset((data.content_type,))
+    assert serializers.decode(data.data, data.content_type, accept=accept) == b"x"

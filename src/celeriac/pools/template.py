@@ -234,6 +234,7 @@ PARENT_SETTINGS = (
     "result_compression",
     "result_expires",
     "result_extended",
+    "result_failure_expires",
     "result_serializer",
     "task_default_queue",
     "task_delivery_limit",

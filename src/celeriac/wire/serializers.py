@@ -367,6 +367,9 @@ def unregister(name: str) -> None:
     entry = _by_name.pop(name)
     if _by_type.get(entry.content_type) == entry:
         del _by_type[entry.content_type]
+        # Another of the same type, which it stood before, is read again: raw bytes after ``auth``.
+        others = (one for one in _by_name.values() if one.content_type == entry.content_type)
+        _by_type.update({one.content_type: one for one in others})
     accepted.cache_clear()
 
 
