@@ -164,7 +164,8 @@ def succeeded(this: Run) -> Outcome:
     if signals.task_success.receivers:
         signals.task_success.send(this.task, result=this.value, runtime=this.runtime)
     if log.isEnabledFor(logging.INFO):
-        run_log.succeeded(this.request, this.value, this.runtime)
+        limit = this.task.resultrepr_maxsize
+        run_log.succeeded(request, this.value, this.runtime, limit)
     return _outcome(this, Ending.SUCCEEDED, states.SUCCESS, document)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack
 
 from celeriac import states
+from celeriac.backend import Backend
 from celeriac.call_options import (
     Arguments,
     CallOptions,
@@ -98,6 +99,11 @@ class Task(TaskPolicy, Generic[P, R]):
     @classmethod
     def on_bound(cls, app: Any) -> None:
         """Called when the task has found its app; for classes that want to know."""
+
+    @property
+    def backend(self) -> Backend:
+        """The result documents of its app (TASK-13)."""
+        return self.app.backend
 
     # -- what a task does
 
