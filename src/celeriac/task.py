@@ -289,8 +289,8 @@ class Task(TaskPolicy, Generic[P, R]):
 
     subtask = signature
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
-        """Return the signature of a call with these arguments."""
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return the signature of a call with these arguments; others may come before them."""
         return self.signature(args, kwargs)
 
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:

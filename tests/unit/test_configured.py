@@ -222,7 +222,7 @@ def test_reading_is_told_before_and_after(folder: Path) -> None:
 @pytest.mark.follows("APP-29")
 def test_a_subclass_may_do_so_by_a_method() -> None:
     class Own(Celery):
-        def on_configure(self) -> None:  # type: ignore[override]
+        def on_configure(self) -> None:
             self.conf.task_default_queue = "own"
 
         def on_init(self) -> None:

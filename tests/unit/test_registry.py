@@ -288,7 +288,7 @@ def test_a_task_reaches_the_results_of_its_app() -> None:
 @pytest.mark.follows("TASK-19", "CALL-12")
 def test_a_task_may_leave_no_trail() -> None:
     app = memory_app()
-    inner = app.task(name="inner", queue="work")(lambda: 1)
+    inner: Any = app.task(name="inner", queue="work")(lambda: 1)
     loud: Any = app.task(name="loud")(lambda: inner.delay() and None)
     still: Any = app.task(name="still", trail=False)(lambda: inner.delay() and None)
     quiet: Any = app.task(name="quiet")(lambda: inner.apply_async(add_to_parent=False) and None)
