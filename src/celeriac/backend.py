@@ -412,8 +412,7 @@ class Backend:
         state: str = states.RETRY,
     ) -> None:
         """Store that a task is to be run again."""
-        if store_result:
-            self.store_result(task_id, exc, state, traceback=traceback, request=request)
+        self.mark_as_failure(task_id, exc, traceback, request, store_result, state=state)
 
     def mark_as_revoked(
         self,

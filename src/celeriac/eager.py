@@ -167,7 +167,7 @@ class Eager:
         if outcome.ending is Ending.SUCCEEDED:
             eager_callbacks(self._app, this.request, this.value)
         elif outcome.ending in (Ending.FAILED, Ending.REJECTED) and this.error is not None:
-            eager_errbacks(self._app, this.request, this.error.exception, this.error.tb)
+            eager_errbacks(self._app, this.request, this.error.exception, this.error.traceback)
 
 
 def _again(args: Any, kwargs: Mapping[str, Any], options: Options) -> Any:

@@ -200,7 +200,7 @@ def retried(this: Run) -> Outcome:
 def _call_errbacks(this: Run, error: ExceptionInfo) -> None:
     request = this.request
     if request.errbacks and not request.is_eager:
-        request.follow_ups += errbacks(this.host, request, error.exception, error.tb)
+        request.follow_ups += errbacks(this.host, request, error.exception, error.traceback)
 
 
 def ignored(this: Run) -> Outcome:

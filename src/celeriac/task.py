@@ -341,7 +341,8 @@ class Task(TaskPolicy, Generic[P, R]):
         if request.is_eager:
             return request.again(args, kwargs, options)
         try:
-            publish = self.app.client.compose(self.name, args, kwargs, options)
+            client = self.app.client
+            publish = client.announced(client.compose(self.name, args, kwargs, options))
         except Exception as error:
             raise Reject(error, requeue=False) from error
         request.follow_ups.append(publish)
