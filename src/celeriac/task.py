@@ -134,6 +134,20 @@ class Task(TaskPolicy, Generic[P, R]):
         request = current.get()
         return request if request is not None and request.task == self.name else Context()
 
+    def push_request(self, *args: Any, **fields: Any) -> None:
+        """Be in a run with these fields until ``pop_request``; for tests of what a run does."""
+        request = Context(**dict(*args, **fields))
+        request.update(task=self.name, instance=self, caller=current.get())
+        current.set(request)
+
+    def pop_request(self) -> Context:
+        """Leave the run that ``push_request`` began, and return its request."""
+        request = current.get()
+        if request is None:
+            raise LookupError(f"no request of {self.name} was pushed here")
+        current.set(request.caller)
+        return request
+
     # -- calling
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
