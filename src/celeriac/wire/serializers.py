@@ -245,6 +245,11 @@ def content_type_of(name: str) -> str:
     return found.content_type
 
 
+def is_type(content_type: str) -> bool:
+    """Return whether something is registered that reads this content type."""
+    return content_type in _by_type
+
+
 def name_of(content_type: str) -> str:
     """Return the serializer of a content type, which must be known here (KeyError)."""
     return _by_type[content_type].name
