@@ -176,6 +176,8 @@ class Registrar:
 
     def _enter(self, task: AnyTask) -> AnyTask:
         task.app = self.app  # type: ignore[assignment]
+        # That of the function, for functools.wraps and for all who print names of callables.
+        task.__dict__.setdefault("__name__", type(task).__name__)
         self.registry[task.name] = task
         if self.finalized:
             self._bind(task)
