@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -49,6 +50,16 @@ def inside(task: Task[Any, Any], **fields: Any) -> Iterator[Context]:
 
 
 # -- sending
+
+
+@pytest.mark.follows("CALL-21")
+def test_a_uuid_is_an_id_as_it_is() -> None:
+    app = memory_app()
+    add = app.task(name="sums.add")(lambda: None)
+    given = UUID(int=5)
+    for result in (add.apply_async(task_id=given), app.send_task("sums.add", task_id=given)):
+        assert result.id == str(given)
+    assert add.apply(task_id=given).id == str(given)
 
 
 @pytest.mark.follows("CALL-01")
