@@ -52,6 +52,28 @@ def inside(task: Task[Any, Any], **fields: Any) -> Iterator[Context]:
 # -- sending
 
 
+@pytest.mark.follows("CALL-01")
+def test_delay_is_an_apply_async_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class Watched(Task[Any, Any]):
+        def apply_async(self, *args: Any, **options: Any) -> Any:
+            calls.append(args)
+            return super().apply_async(*args, **options)
+
+    app = memory_app()
+    add = app.task(base=Watched)(lambda x, y=0: x + y)
+    add.delay(1, y=2)
+    add.s(3).delay()
+    assert calls == [((1,), {"y": 2}), ((3,), {})]
+    other = app.task(name="other")(lambda: None)
+    for owner in (Task, other):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, "apply_async", lambda *_: "watched")
+            assert other.delay() == "watched"
+    assert isinstance(other.delay(), AsyncResult)
+
+
 @pytest.mark.follows("CALL-21")
 def test_a_uuid_is_an_id_as_it_is() -> None:
     app = memory_app()
