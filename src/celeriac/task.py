@@ -132,7 +132,9 @@ class Task(TaskPolicy, Generic[P, R]):
     def request(self) -> Context:
         """The request of the run that is going on; an empty one outside of runs (TASK-25)."""
         request = current.get()
-        return request if request is not None and request.task == self.name else Context()
+        while request is not None and request.task != self.name:
+            request = request.caller  # Of a run that has called another task here.
+        return Context() if request is None else request
 
     def push_request(self, *args: Any, **fields: Any) -> None:
         """Be in a run with these fields until ``pop_request``; for tests of what a run does."""

@@ -52,6 +52,22 @@ def inside(task: Task[Any, Any], **fields: Any) -> Iterator[Context]:
 # -- sending
 
 
+@pytest.mark.follows("TASK-25")
+def test_a_run_that_calls_another_task_keeps_its_request() -> None:
+    app = memory_app()
+
+    @app.task(name="inner")
+    def inner() -> list[Any]:
+        return [outer.request.id, inner.request.called_directly]
+
+    @app.task(name="outer")
+    def outer() -> list[Any]:
+        return inner()
+
+    assert outer.apply(task_id="mine").get() == ["mine", True]
+    assert inner() == [None, True]
+
+
 @pytest.mark.follows("CALL-01")
 def test_delay_is_an_apply_async_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
