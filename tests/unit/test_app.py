@@ -450,6 +450,7 @@ def test_urls_choose(app: Celery) -> None:
     assert isinstance(app.broker, MemoryBroker)
     assert isinstance(app.store, MemoryStore)
     assert Celery("x", broker="memory://", backend="disabled://").store is None
+    assert isinstance(Celery("x", backend="cache+memory://").store, MemoryStore)
 
 
 @pytest.mark.parametrize("part", ["broker", "backend"])
