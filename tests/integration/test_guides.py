@@ -40,6 +40,7 @@ def test_a_page_is_true_of_the_code(page: str, tmp_path: Path) -> None:
         ("```python\n2 + 3  # raises TypeError\n```", "page.md:2: it raises nothing"),
         ("```python\n2 + x  # raises ValueError\n```", "page.md:2: raised was NameError"),
         ("```python\n2 + x\n```", 'page.md", line 2'),
+        ("```python\nif 2:\n    2  # -> 3\n    4\n```", "said where nobody looks"),
         ("```python\nprint(5)\n```\n\n```text\n6\n```", "printed was\n5"),
         ("```sh\nceleriac worker --no-such-option\n```", "No such option"),
         ("```sh\nrm -r everything\n```", "nobody looks whether this works"),
@@ -58,8 +59,8 @@ def test_a_page_that_is_wrong_is_noticed(block: str, says: str, tmp_path: Path) 
 def test_a_block_may_have_a_worker(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "```python\nfrom celeriac import Celery\n\napp = Celery('shop')\nadd = app.task(max)\n```\n"
-        "<!-- with a worker -->\n```python\nprint('a worker')\n```\n\n```text\na worker\n```\n",
+        "```python\nfrom celeriac import Celery\n\napp = Celery('shop')\nlargest = app.task(max)\n```\n"
+        "<!-- with a worker -->\n```python\nlargest.delay(2, 3).get(timeout=10)  # -> 3\n```\n",
         "utf-8",
     )
     done = run(page, tmp_path)
