@@ -6,7 +6,7 @@ imported on the way, and the text of an error stays short enough to be logged.
 
 import codecs
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,14 +40,27 @@ def require(holds: bool, *what: object) -> None:
 
 
 # Python loads its own codecs when they are first used.
-for _codec in ("raw_unicode_escape", "unicode_escape", "latin-1", "utf-16", "utf-32", "ascii", "idna"):
+for _codec in (
+    "raw_unicode_escape",
+    "unicode_escape",
+    "latin-1",
+    "utf-16",
+    "utf-32",
+    "ascii",
+    "idna",
+):
     codecs.lookup(_codec)
 
 _known: set[str] = set(sys.modules)
 
 
-def settle_modules() -> None:
-    """Take what is imported by now as what may be: a decoder loads its own library at first use."""
+def prepare(target: Callable[[bytes], None], inputs: Iterable[bytes]) -> None:
+    """Have a target load what it loads at first use, and take what is imported then as what may be."""
+    for data in inputs:
+        try:
+            target(data)
+        except Exception:  # noqa: BLE001 - it is found again, when it counts
+            pass
     _known.update(sys.modules)
 
 

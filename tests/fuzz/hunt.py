@@ -21,15 +21,11 @@ def _instrumented() -> tuple[Any, list[bytes], tuple[str, ...]]:
     with atheris.instrument_imports(include=["celeriac", "yaml", "json", "msgpack"]):
         import yaml  # noqa: F401
 
-        from tests.fuzz import seeds, targets
+        from tests.fuzz import checks, seeds, targets
 
         target = targets.TARGETS[sys.argv[1]]
         found = seeds.seeds(sys.argv[1])
-        for data in filter(_is_short, found):
-            try:
-                target(data)  # whatever a decoder loads at first use is loaded here
-            except Exception:  # noqa: BLE001 - it will be found again, and kept
-                pass
+        checks.prepare(target, filter(_is_short, found))
     return target, found, seeds.WORDS
 
 
@@ -90,7 +86,7 @@ def main() -> None:
         f"-artifact_prefix={folder / 'findings'}/",
     )
     atheris.Setup([sys.argv[0], *options, str(folder / "corpus")], hunt.one)
-    checks.settle_modules()
+    checks.prepare(target, ())
     for data in inputs:
         if not _is_short(data):
             hunt.one(data)

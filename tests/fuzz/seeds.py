@@ -15,14 +15,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import brotli
-import msgpack
+import brotli  # type: ignore[import-untyped]
+import msgpack  # type: ignore[import-untyped]
 
 from celeriac.imports import load
 from celeriac.settings.table import NAMES
 from celeriac.wire import compression
 from celeriac.wire.task import Headers
-from tests.fuzz.targets import METHODS, NAME, TYPES
+from tests.fixtures.deliveries import NAME
+from tests.fuzz.targets import METHODS, TYPES
 
 GOLDEN = Path(__file__).parents[1] / "interop" / "golden"
 DEEP = 100_000
@@ -110,9 +111,25 @@ def _with(name: str, value: bytes) -> bytes:
 def _odd_headers() -> Iterator[bytes]:
     yield _PLAIN
     for name in Headers.__struct_fields__:
-        for value in (b"null", b"true", b"-1", b"1e999", b"NaN", b"[]", b"{}", b'"\\ud800\\n\\u001b["'):
+        for value in (
+            b"null",
+            b"true",
+            b"-1",
+            b"1e999",
+            b"NaN",
+            b"[]",
+            b"{}",
+            b'"\\ud800\\n\\u001b["',
+        ):
             yield _with(name, value)
-    for limits in (b"[1, 2]", b"[-1, -2.5]", b"[NaN, Infinity]", b"[1e999, 1]", b"[1]", b'["1", 2]'):
+    for limits in (
+        b"[1, 2]",
+        b"[-1, -2.5]",
+        b"[NaN, Infinity]",
+        b"[1e999, 1]",
+        b"[1]",
+        b'["1", 2]',
+    ):
         yield _with("timelimit", limits)
     for huge in (b"9" * 30, b"9" * 400, b"9" * 5000, b"1.5"):
         yield _with("retries", huge)
@@ -153,7 +170,7 @@ def _json_bodies() -> Iterator[bytes]:
     yield b"[[], {}]"
     yield b'[[], {}, {"args": [1]}]'
     yield b'[[], {}, {"headers": 1, "retries": "x"}]'
-    yield b'[{}, [], null]'
+    yield b"[{}, [], null]"
     for name in ("callbacks", "errbacks", "chain", "chord"):
         for link in (
             b"1",
@@ -334,10 +351,9 @@ def compressed() -> Iterator[bytes]:
 
 
 def _error(kind: str, module: str, message: str = "[]") -> bytes:
-    return (
-        '{"status": "FAILURE", "result": {"exc_type": %s, "exc_message": %s, "exc_module": %s}}'
-        % (json.dumps(kind), message, json.dumps(module))
-    ).encode()
+    described = f'"exc_type": {json.dumps(kind)}, "exc_message": {message}'
+    described += f', "exc_module": {json.dumps(module)}'
+    return ('{"status": "FAILURE", "result": {' + described + "}}").encode()
 
 
 def _documents() -> Iterator[bytes]:
@@ -381,7 +397,18 @@ def _documents() -> Iterator[bytes]:
     yield from (b"2" + data for data in ODD_MSGPACK)
 
 
-_VALUES = (b"null", b"true", b"1", b"-1.5", b'"5"', b'"yes"', b'"a,b"', b"[1]", b'["a"]', b'{"a": 1}')
+_VALUES = (
+    b"null",
+    b"true",
+    b"1",
+    b"-1.5",
+    b'"5"',
+    b'"yes"',
+    b'"a,b"',
+    b"[1]",
+    b'["a"]',
+    b'{"a": 1}',
+)
 
 
 def _settings() -> Iterator[bytes]:
@@ -398,7 +425,15 @@ def _settings() -> Iterator[bytes]:
 
 
 def _words() -> Iterator[bytes]:
-    for value in (b"4", b"(int)3", b"(json)[1, 2]", b"(float)nan", b"(bool)on", b"(x)1", b"(tuple)"):
+    for value in (
+        b"4",
+        b"(int)3",
+        b"(json)[1, 2]",
+        b"(float)nan",
+        b"(bool)on",
+        b"(x)1",
+        b"(tuple)",
+    ):
         yield b"worker.concurrency=" + value
         yield b".worker_concurrency=" + value
     for value in ODD_JSON:
@@ -458,11 +493,32 @@ def seeds(target: str) -> list[bytes]:
 
 WORDS = (
     *Headers.__struct_fields__,
-    *("__type__", "__value__", "datetime", "date", "time", "decimal", "uuid", "bytes", "base64", "hex"),
+    *(
+        "__type__",
+        "__value__",
+        "datetime",
+        "date",
+        "time",
+        "decimal",
+        "uuid",
+        "bytes",
+        "base64",
+        "hex",
+    ),
     *("status", "result", "traceback", "children", "stamped_headers", "stamps", "exc_type"),
     *("exc_message", "exc_module", "builtins", "sys", "os", "celery.exceptions", "SystemExit"),
     *("args", "kwargs", "callbacks", "errbacks", "chain", "chord", "taskset", "options", "raises"),
-    *("!!int ", "!!float ", "!!binary ", "!!timestamp ", "!!set ", "!!python/name:", "&a ", "*a", "<<: "),
+    *(
+        "!!int ",
+        "!!float ",
+        "!!binary ",
+        "!!timestamp ",
+        "!!set ",
+        "!!python/name:",
+        "&a ",
+        "*a",
+        "<<: ",
+    ),
     *("NaN", "Infinity", "null", "true", "\\ud800", "[[", "]]", "{}", "(json)", "(int)", "(float)"),
     *("subtask_type", "immutable", "celery-compressed", "application/json", "utf-8"),
 )

@@ -9,6 +9,7 @@ whoever runs a target.
 
 import logging
 import warnings
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from functools import cache
 from math import isfinite, isnan
@@ -217,11 +218,11 @@ def signed(data: bytes) -> None:
         us.decode(data)
     require(serializers.decode(data, serializers.DATA, accept=ACCEPTED) == data, "raw", data)
     content_type, _, inner = data.partition(b"\n")
-    parts = signing.a2b_base64(us.encode(inner)).split(b"\0\1", 4)
+    parts = a2b_base64(us.encode(inner)).split(b"\0\1", 4)
     with judged(*READING):
-        us.decode(signing._base64(b"\0\1".join((*parts[:2], content_type, b"", inner))))
+        us.decode(b2a_base64(b"\0\1".join((*parts[:2], content_type, b"", inner))))
     with judged(*READING):
-        us.decode(signing._base64(b"\0\1".join((parts[0], data))))
+        us.decode(b2a_base64(b"\0\1".join((parts[0], data))))
 
 
 # -- compression, results --
@@ -287,7 +288,7 @@ def _read_settings(given: dict[str, Any]) -> None:
 def words(data: bytes) -> None:
     """Words of a command line: settings, arguments and times. One word on each line."""
     lines = [_text(line) for line in data.split(b"\n")]
-    loader = Loader(Celery("fuzzed"))
+    loader = Loader(_storeless())
     for line in lines:
         with judged(*CONFIGURING):
             given = loader.cmdline_config_parser([line])
@@ -303,7 +304,7 @@ def words(data: bytes) -> None:
 
 @cache
 def _storeless() -> Celery:
-    return Celery("fuzzed", broker="memory://", backend="disabled")
+    return Celery("fuzzed", set_as_current=False, broker="memory://", backend="disabled")
 
 
 def dead_letters(data: bytes) -> None:
@@ -352,9 +353,7 @@ def admission(data: bytes) -> None:
     if isinstance(admitted, Flight):
         limits = (admitted.limits.soft, admitted.limits.hard)
         require(not any(map(isnan, filter(None, limits))), "no limit", limits)
-        Documents(Settings(), "w1@host").failure(
-            admitted.job.message, ValueError("lost"), "celery"
-        )
+        Documents(Settings(), "w1@host").failure(admitted.job.message, ValueError("lost"), "celery")
     if isinstance(admitted, Refused):
         admitted.completion.reason.encode()
 
@@ -362,7 +361,7 @@ def admission(data: bytes) -> None:
 @cache
 def _host() -> Celery:
     logging.getLogger("celeriac").setLevel(logging.CRITICAL)
-    app = Celery("fuzzed", broker="memory://", backend="memory://")
+    app = Celery("fuzzed", set_as_current=False, broker="memory://", backend="memory://")
     app.conf.accept_content = ["json", "yaml", "msgpack"]
 
     @app.task(name=NAME, bind=True)

@@ -163,5 +163,5 @@ def _check(data: bytes) -> None:
     six bytes can ask for a memo of 60 GiB.
     """
     for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name in _PUTS and argument > len(data):
+        if opcode.name in _PUTS and isinstance(argument, int) and argument > len(data):
             raise pickle.UnpicklingError(f"a memo of {argument} entries in {len(data)} bytes")

@@ -305,9 +305,9 @@ def decode_body(
         body = serializers.decode(data, content_type, content_encoding, accept)
     if type(body) is list and len(body) == 3:
         args, kwargs, embed = body
-        if type(args) is list and type(kwargs) is dict and type(embed) is dict:
-            if embed.keys() <= _LINK_NAMES and not any(embed.values()):
-                return Body(args, kwargs, embed)
+        plain = type(args) is list and type(kwargs) is dict and type(embed) is dict
+        if plain and embed.keys() <= _LINK_NAMES and not any(embed.values()):
+            return Body(args, kwargs, embed)
     return _loose_body(body)
 
 
