@@ -4,6 +4,7 @@ Public names only; everything else is found where its name says.
 """
 
 from celeriac.app import Celery
+from celeriac.call_options import new_id as uuid
 from celeriac.canvas import Signature, maybe_signature, signature
 from celeriac.current import current_app, current_task, current_worker_task
 from celeriac.log import get_task_logger
@@ -26,4 +27,5 @@ __all__ = [
     "maybe_signature",
     "shared_task",
     "signature",
+    "uuid",
 ]

@@ -25,17 +25,16 @@ from typing import (
 )
 
 from celeriac import clock, current, imports, signals
-from celeriac.brokers.base import Broker
+from celeriac.backend import Backend
 from celeriac.call_options import Arguments, CallOptions, Options, arguments, changed
 from celeriac.canvas.signatures import Signature
-from celeriac.client import Client, zone
+from celeriac.client import zone
 from celeriac.configured import Configured
-from celeriac.connections import Connections
+from celeriac.connections import Connected, Connections
 from celeriac.exceptions import AlwaysEagerIgnored
 from celeriac.loaders import Loader, loader_class, wants_runs
 from celeriac.registry import Registrar, TaskRegistry
 from celeriac.result import AsyncResult as Result
-from celeriac.results.base import ResultStore
 from celeriac.routing.amqp import AMQP
 from celeriac.signals import Signal
 from celeriac.task import Publisher, send
@@ -64,6 +63,8 @@ class AppOptions(TypedDict, total=False):
     """What an app can be made of beside settings (APP-01)."""
 
     loader: str | type[Loader] | None
+    amqp: str | type[AMQP] | None
+    log: Any
     set_as_current: bool
     tasks: Mapping[str, BaseTask[Any, Any]] | None
     changes: Mapping[str, Any] | None
@@ -74,7 +75,7 @@ class AppOptions(TypedDict, total=False):
     config_source_silent: bool
 
 
-class Celery(Configured):
+class Celery(Configured, Connected):
     """An app: a set of tasks, and where their messages and results go (APP-01).
 
     ``main`` names it, and stands for ``__main__`` in task names. ``broker`` and ``backend`` are
@@ -85,6 +86,9 @@ class Celery(Configured):
     task_cls: str | type[BaseTask[Any, Any]] = BaseTask
     """The base class of tasks: a class or its dotted name, which is imported with the first task."""
     loader_cls: str | type[Loader] | None = None
+    amqp_cls: str | type[AMQP] = AMQP
+    log_cls: Any = None
+    """The class of ``app.log``, or its dotted name."""
 
     def __init__(
         self,
@@ -99,7 +103,10 @@ class Celery(Configured):
     ) -> None:
         chosen = AppOptions(**{k: options.pop(k) for k in _APP_OPTIONS if k in options})  # type: ignore[typeddict-item]
         self.main = main or "__main__"
-        self.amqp = AMQP(self)
+        self.log_cls = chosen.get("log") or self.log_cls
+        self._log: Any = None
+        kind = chosen.get("amqp") or self.amqp_cls
+        self.amqp: AMQP = (imports.load(kind) if isinstance(kind, str) else kind)(self)
         self.module, self.folder = _caller()
         """The folder of the module that made the app: it tells embedded files of equal names apart.
         """
@@ -276,7 +283,7 @@ class Celery(Configured):
 
     def AsyncResult(self, id: str, **options: Any) -> Result[Any]:
         """Return the result of the task with this id (APP-21)."""
-        return Result(id, self, **options)
+        return Result(id, app=self, **options)
 
     def signature(self, *args: Any, **options: Any) -> Signature:
         """Return the signature of a task, bound to this app (APP-22)."""
@@ -285,19 +292,9 @@ class Celery(Configured):
     # -- what is opened on first use
 
     @property
-    def broker(self) -> Broker:
-        """The broker."""
-        return self.connections.broker
-
-    @property
-    def store(self) -> ResultStore | None:
-        """The result store; None if results are disabled."""
-        return self.connections.store
-
-    @property
-    def client(self) -> Client:
-        """The road out, under the settings as they are now."""
-        return self.connections.client
+    def backend(self) -> Backend:
+        """Result documents, as they are read and written (APP-24)."""
+        return self.connections.opened("backend", lambda: Backend(self))
 
     @property
     def awaiter(self) -> Publisher:
@@ -316,16 +313,6 @@ class Celery(Configured):
         """What to write behind ``-A`` to find this app, as far as it can be told."""
         known = (name for name in (self.module, _main_module(), self.main) if name != "__main__")
         return next(known, "your_module")
-
-    @property
-    def broker_url(self) -> str:
-        """The URL of the broker, with its password: as configured, or the embedded file's."""
-        return self.connections.broker_url
-
-    @property
-    def store_url(self) -> str:
-        """The URL of the result store, with its password."""
-        return self.connections.store_url
 
     def close(self) -> None:
         """Let go of connections, and be no current app any more (APP-28).
@@ -378,9 +365,16 @@ class Celery(Configured):
 
     @property
     def log(self) -> Any:
-        """Who sets up logging: ``app.log.setup(...)``, as a worker does (APP-23)."""
-        make: Callable[[Celery], Any] = imports.load(UPWARD["Logging"])
-        return self.connections.opened("log", lambda: make(self))
+        """Who sets up logging: ``app.log.setup(...)``, as a worker does (APP-23). May be assigned."""
+        if self._log is None:
+            given = self.log_cls or UPWARD["Logging"]
+            make: Callable[[Celery], Any] = imports.load(given) if isinstance(given, str) else given
+            self._log = make(self)
+        return self._log
+
+    @log.setter
+    def log(self, log: Any) -> None:
+        self._log = log
 
     def bugreport(self) -> str:
         """Return versions, addresses and settings as text, secrets masked (APP-33)."""

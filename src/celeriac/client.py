@@ -174,6 +174,16 @@ class Client:
             self._origin = f"gen{self._pid}@{self._host}"
         return self._origin
 
+    def announced(self, publish: Publish, options: Options = _NO_OPTIONS) -> Publish:
+        """Return a message as receivers of before_task_publish have left it (CALL-18).
+
+        For what ``send`` does not send, because it goes out together with an outcome.
+        """
+        if not signals.before_task_publish.receivers:
+            return publish
+        given = options.retry_policy or self.settings.task_publish_retry_policy
+        return publication.announced(publish, given)
+
     # -- sending
 
     def send(self, publishes: Sequence[Publish], options: Options = _NO_OPTIONS) -> None:
@@ -184,7 +194,7 @@ class Client:
         settings = self.settings
         given = options.retry_policy or settings.task_publish_retry_policy
         if signals.before_task_publish.receivers:
-            publishes = [publication.announced(publish, given) for publish in publishes]
+            publishes = [self.announced(publish, options) for publish in publishes]
         if not self.warned:
             # Before the message is out: where warnings are errors, an error then means "not sent".
             self.warned = True

@@ -93,7 +93,7 @@ class Connections:
         """Let go of everything. It is opened again when needed."""
         with self._opening:
             opened, self._open = self._open, {}
-        for part in ("awaiter", "client", "broker", "store"):
+        for part in ("awaiter", "client", "backend", "broker", "store"):
             if (close := getattr(opened.get(part), "close", None)) is not None:
                 close()
 
@@ -111,3 +111,34 @@ class Connections:
             client = Client(app.settings, self.broker, app.spec, app.amqp.router, warned=warned)
             self._open["client"] = client
             return client
+
+
+class Connected:
+    """The half of an app that is about what it opens on first use."""
+
+    connections: Connections
+
+    @property
+    def broker(self) -> Broker:
+        """The broker."""
+        return self.connections.broker
+
+    @property
+    def store(self) -> ResultStore | None:
+        """The result store; None if results are disabled."""
+        return self.connections.store
+
+    @property
+    def client(self) -> Client:
+        """The road out, under the settings as they are now."""
+        return self.connections.client
+
+    @property
+    def broker_url(self) -> str:
+        """The URL of the broker, with its password: as configured, or the embedded file's."""
+        return self.connections.broker_url
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the result store, with its password."""
+        return self.connections.store_url

@@ -54,6 +54,8 @@ class Context:
     stamped_headers: Any = None
     replaced_task_nesting: int = 0
     utc: bool = True
+    logfile: str | None = None
+    loglevel: int | str | None = None
     is_eager: bool = False
     called_directly: bool = True
 
@@ -88,6 +90,43 @@ class Context:
     def soft_time_limit(self) -> float | None:
         """The soft limit of this run, in seconds."""
         return self.timelimit[1]
+
+    @property
+    def taskset(self) -> str | None:
+        """The old name of ``group``."""
+        return self.group
+
+    def update(self, *args: Any, **fields: Any) -> None:
+        """Set attributes, as a dictionary is updated."""
+        self.__dict__.update(*args, **fields)
+
+    def clear(self) -> None:
+        """Forget everything that was set."""
+        self.__dict__.clear()
+        self.__init__()  # type: ignore[misc]  # As it was in the beginning.
+
+    def as_execution_options(self) -> dict[str, Any]:
+        """Return the options of a call that would be like the one of this run."""
+        return {
+            "task_id": self.id,
+            "root_id": self.root_id,
+            "parent_id": self.parent_id,
+            "group_id": self.group,
+            "group_index": self.group_index,
+            "shadow": self.shadow,
+            "chord": self.chord,
+            "chain": self.chain,
+            "link": self.callbacks,
+            "link_error": self.errbacks,
+            "expires": self.expires,
+            "soft_time_limit": self.soft_time_limit,
+            "time_limit": self.time_limit,
+            "headers": self.headers,
+            "retries": self.retries,
+            "reply_to": self.reply_to,
+            "replaced_task_nesting": self.replaced_task_nesting,
+            "origin": self.origin,
+        }
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an attribute, or ``default``."""

@@ -102,6 +102,16 @@ def as_current(app: Any) -> Iterator[Any]:
         _here.app = earlier
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """Put back, at the end, the current and the default app that are there now; for tests."""
+    before = _here.app, _process.default, _process.latest
+    try:
+        yield
+    finally:
+        _here.app, _process.default, _process.latest = before
+
+
 def running_task() -> Any:
     """Return the task whose body runs here, the innermost one; None outside of tasks."""
     return _task_of(current.get())

@@ -61,7 +61,7 @@ class Eager:
 
     def call(
         self, task: Task[Any, Any], args: Arguments, kwargs: Mapping[str, Any], options: Options
-    ) -> Any:
+    ) -> EagerResult[Any]:
         """Run a task in place of sending it, with arguments as they would arrive (CALL-15)."""
         check_limits(options)
         serializer = options.serializer or self._app.settings.task_serializer
@@ -81,7 +81,7 @@ class Eager:
         throw: bool | None,
         *,
         in_place: bool = False,
-    ) -> Any:
+    ) -> EagerResult[Any]:
         """Run a task, again for each retry, and return the result of the last run (CALL-16).
 
         ``throw`` raises what the task raised; None leaves that to ``task_eager_propagates``.
@@ -140,6 +140,7 @@ class Eager:
             },
             is_eager=True,
             called_directly=False,
+            caller=outer,
             instance=task,
             port=port,
             again=_again,
@@ -166,7 +167,7 @@ class Eager:
         if outcome.ending is Ending.SUCCEEDED:
             eager_callbacks(self._app, this.request, this.value)
         elif outcome.ending in (Ending.FAILED, Ending.REJECTED) and this.error is not None:
-            eager_errbacks(self._app, this.request, this.error.exception, this.error.tb)
+            eager_errbacks(self._app, this.request, this.error.exception, this.error.traceback)
 
 
 def _again(args: Any, kwargs: Mapping[str, Any], options: Options) -> Any:

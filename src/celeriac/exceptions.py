@@ -19,6 +19,7 @@ already catch are kept, and so is the shape of the tree around them::
     |  |- AlreadyRegistered           a second task of that name
     |  |- MaxRetriesExceededError     retry() beyond max_retries
     |  |- TaskRevokedError            the task was revoked, or expired before it ran
+    |  |- IncompleteStream            what a task has sent is not known before it is ready
     |  |- TimeoutError                a result did not come in time (also the builtin TimeoutError)
     |  |- WorkerLostError             the process that ran the task died
     |  |- TimeLimitExceeded           the hard limit ended the run
@@ -47,6 +48,7 @@ __all__ = [
     "EncodeError",
     "Ignore",
     "ImproperlyConfigured",
+    "IncompleteStream",
     "MaxRetriesExceededError",
     "NoWorkerSeenWarning",
     "NotRegistered",
@@ -153,6 +155,10 @@ class TaskRevokedError(TaskError):
 
 class TimeoutError(TaskError, builtins.TimeoutError):
     """A result did not arrive within the time that ``get()`` was given (RES-02)."""
+
+
+class IncompleteStream(TaskError):
+    """The children of a result were asked for before it was ready (RES-09)."""
 
 
 class WorkerLostError(TaskError):

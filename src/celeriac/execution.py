@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from celeriac import run_log, signals, states
+from celeriac.backend import lifetime
 from celeriac.canvas.follow_up import callbacks, errbacks
 from celeriac.completion import Put
 from celeriac.context import Context, current
@@ -25,6 +26,7 @@ from celeriac.exceptions import (
     SerializationError,
     TaskPredicate,
 )
+from celeriac.lineage import ResultBase
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Job
 from celeriac.results.base import task_key
@@ -79,7 +81,7 @@ def begin(this: Run) -> None:
     if this.job.tells and this.keeps:
         meta = {"pid": os.getpid(), "hostname": this.port.hostname}
         document = encoded(this, states.STARTED, meta)
-        ttl = this.settings.result_expires
+        ttl = lifetime(this.settings, states.STARTED)
         this.port.store(Put(task_key(this.job.message.id), document, ttl, states.STARTED))
     if signals.task_prerun.receivers:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
@@ -152,9 +154,11 @@ def succeeded(this: Run) -> Outcome:
     """It returned a value."""
     request = this.request
     try:
+        # A result is stored as the tuple from which it can be made again (RES-21).
+        value = this.value.as_tuple() if isinstance(this.value, ResultBase) else this.value
         if request.callbacks and not request.is_eager:
-            request.follow_ups += callbacks(this.host, request, this.value)
-        document = encoded(this, states.SUCCESS, this.value)
+            request.follow_ups += callbacks(this.host, request, value)
+        document = encoded(this, states.SUCCESS, value)
     except Exception as error:  # noqa: BLE001 - what follows from it cannot be written or routed
         this.error = _info(error)
         return failed(this)
@@ -163,7 +167,8 @@ def succeeded(this: Run) -> Outcome:
     if signals.task_success.receivers:
         signals.task_success.send(this.task, result=this.value, runtime=this.runtime)
     if log.isEnabledFor(logging.INFO):
-        run_log.succeeded(this.request, this.value, this.runtime)
+        limit = this.task.resultrepr_maxsize
+        run_log.succeeded(request, this.value, this.runtime, limit)
     return _outcome(this, Ending.SUCCEEDED, states.SUCCESS, document)
 
 
@@ -198,7 +203,7 @@ def retried(this: Run) -> Outcome:
 def _call_errbacks(this: Run, error: ExceptionInfo) -> None:
     request = this.request
     if request.errbacks and not request.is_eager:
-        request.follow_ups += errbacks(this.host, request, error.exception, error.tb)
+        request.follow_ups += errbacks(this.host, request, error.exception, error.traceback)
 
 
 def ignored(this: Run) -> Outcome:

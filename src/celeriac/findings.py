@@ -11,16 +11,17 @@ from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from celeriac import zones
 from celeriac.app import Celery
 from celeriac.brokers.urls import open_broker
-from celeriac.exceptions import CeleriacError, DuplicateTaskNameWarning, EncodeError
+from celeriac.exceptions import CeleriacError, DuplicateTaskNameWarning, EncodeError, QueueNotFound
 from celeriac.results.urls import open_store
 from celeriac.settings.masking import shown
 from celeriac.settings.table import DEFAULTS, entries
 from celeriac.task import Task as BaseTask
-from celeriac.wire import json
+from celeriac.wire import serializers
 
 AnyTask = BaseTask[Any, Any]
 
@@ -85,6 +86,11 @@ KINDS = {
         Level.ERROR,
         "isinstance() refuses it, so a run that raises ends with a TypeError in place of its error",
         "give a tuple of classes of exceptions",
+    ),
+    "queue-not-found": Kind(
+        Level.ERROR,
+        "no queue gets its messages, so every call of it raises QueueNotFound",
+        "define the queue in task_queues, or let task_create_missing_queues be on",
     ),
     "acks-late-default": Kind(
         Level.NOTE,
@@ -192,11 +198,10 @@ def _content(app: Celery) -> Found:
     for name in app.settings.accept_content:
         if name in PICKLE:
             yield Finding("pickle-accepted", "accept_content", f"{name!r} is accepted")
-        if name not in KNOWN_CONTENT:
+        if not serializers.is_known(name) and not serializers.is_type(name):
             yield Finding("unknown-content", "accept_content", f"{name!r} names no serializer")
 
 
-KNOWN_CONTENT = frozenset(("json", "application/json"))
 PICKLE = frozenset(("pickle", "application/x-python-serialize"))
 
 
@@ -225,10 +230,11 @@ def _signature(app: Celery, task: AnyTask) -> Found:
         return  # Something that can be called and does not say how.
     if unbound and next(iter(parameters), None) == "self":
         yield Finding("self-without-bind", task.name, "its first parameter is self")
+    serializer = task.serializer or app.settings.task_serializer
     for name, parameter in parameters.items():
         if parameter.default is not parameter.empty:
             try:
-                json.encode(parameter.default, name)
+                serializers.encode(parameter.default, serializer, name)
             except EncodeError as error:
                 yield Finding("unserialisable-default", f"{task.name}({name})", str(error))
 
@@ -281,4 +287,19 @@ def _retries(app: Celery, task: AnyTask) -> Found:
             yield Finding("not-an-exception", task.name, f"{option} is {classes!r}")
 
 
-TASK_CHECKS: tuple[Callable[[Celery, AnyTask], Found], ...] = (_signature, _limits, _acks, _retries)
+def _route(app: Celery, task: AnyTask) -> Found:
+    try:
+        app.amqp.router.find(asdict(task.options), task.name, (), {})
+    except QueueNotFound as error:
+        yield Finding("queue-not-found", task.name, str(error))
+    except Exception:  # noqa: BLE001 - a function in task_routes that wants to see arguments
+        pass
+
+
+TASK_CHECKS: tuple[Callable[[Celery, AnyTask], Found], ...] = (
+    _signature,
+    _limits,
+    _route,
+    _acks,
+    _retries,
+)

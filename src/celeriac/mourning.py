@@ -8,7 +8,7 @@ import logging
 
 from celeriac import clock, run_log, signals, states
 from celeriac.canvas.follow_up import errbacks
-from celeriac.context import Context, current
+from celeriac.context import current
 from celeriac.exceptions import NotRegistered
 from celeriac.execution import call_of, safely, tell_failure
 from celeriac.message import Message
@@ -16,9 +16,8 @@ from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Job
 from celeriac.run import AnyTask, ExceptionInfo, Host, Port, delivery_info_of
 from celeriac.told import told_request
-from celeriac.wire import json, serializers
 from celeriac.wire import result as wire_result
-from celeriac.wire import task as wire_task
+from celeriac.wire import serializers
 
 log = logging.getLogger("celeriac.execution")
 
@@ -63,12 +62,9 @@ def _find(host: Host, name: str) -> AnyTask | str:
 def mourn(host: Host, message: Message, text: str, error: BaseException, hostname: str) -> None:
     """Call the failure handlers of a run whose process was killed or lost (PROT-01)."""
     task = host.find_task(message.task)
-    fields = json.decode(message.headers)
     accept = serializers.accepted(host.settings.accept_content)
-    body = wire_task.open_body(message, fields.pop("compression", None), accept)
-    request = Context(**{**fields, **body.embed})
-    request.called_directly, request.hostname, request.instance = False, hostname, task
-    request.args, request.kwargs = body.args, body.kwargs
+    request = told_request(message, hostname, {}, accept)
+    request.instance = task
     token = current.set(request)
     info = ExceptionInfo(error, None, text)
     try:

@@ -7,7 +7,8 @@ import traceback
 from types import TracebackType
 from typing import Any, Protocol
 
-from celeriac import clock, run_log, states
+from celeriac import run_log, states
+from celeriac.backend import document_about
 from celeriac.client import Client
 from celeriac.completion import Put
 from celeriac.context import Context
@@ -174,37 +175,13 @@ def delivery_info_of(job: Job) -> dict[str, Any]:
 # -- documents -------------------------------------------------------------------------------------
 
 
-def document(
-    this: Run, state: str, result: Any, text: str | None = None
-) -> wire_result.ResultDocument:
-    """Return what is to be stored about a run in this state."""
-    request = this.request
-    final = state in states.READY_STATES
-    return wire_result.ResultDocument(
-        status=state,
-        result=result,
-        traceback=text,
-        children=request.children,
-        date_done=clock.iso(clock.wall()) if final else None,
-        group_id=request.group,
-        parent_id=request.parent_id,
-        task_id=request.id,
-        name=request.task,
-        args=request.args,
-        kwargs=request.kwargs,
-        worker=this.port.hostname,
-        retries=request.retries,
-        queue=this.job.queue,
-    )
-
-
 def encoded(this: Run, state: str, result: Any, text: str | None = None) -> bytes:
     """Return the document of a state; empty if results are ignored. Raises EncodeError."""
     if not this.keeps:
         return b""
     settings = this.settings
     return wire_result.encode(
-        document(this, state, result, text),
+        document_about(this.job.message.id, result, state, text, this.request),
         settings.result_extended,
         settings.result_serializer,
         settings.result_compression,
@@ -217,7 +194,7 @@ def failure_document(this: Run, error: ExceptionInfo) -> bytes:
         return b""
     settings = this.settings
     return wire_result.encode_failure(
-        document(this, states.FAILURE, None, error.traceback),
+        document_about(this.job.message.id, None, states.FAILURE, error.traceback, this.request),
         error.exception,
         settings.result_extended,
         settings.result_serializer,

@@ -94,9 +94,12 @@ def _of_headers(headers: Headers) -> dict[str, Any]:
 # -- in the child ----------------------------------------------------------------------------------
 
 
-def succeeded(request: Context, value: Any, runtime: float | None) -> None:
-    """The function returned a value, after so many seconds. Asked only if ``log`` has the level INFO."""
-    data = _of_call(request) | {"return_value": saferepr(value), "runtime": runtime}
+def succeeded(request: Context, value: Any, runtime: float | None, limit: int = 1024) -> None:
+    """The function returned a value, after so many seconds. Asked only if ``log`` has the level INFO.
+
+    At most ``limit`` characters of the value are shown (TASK-24).
+    """
+    data = _of_call(request) | {"return_value": saferepr(value, limit), "runtime": runtime}
     _say(log, logging.INFO, LOG_SUCCESS, data)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack
 
 from celeriac import states
+from celeriac.backend import Backend
 from celeriac.call_options import (
     Arguments,
     CallOptions,
@@ -22,7 +23,6 @@ from celeriac.call_options import (
 )
 from celeriac.canvas.signatures import Signature
 from celeriac.client import Client, note_child
-from celeriac.completion import Put
 from celeriac.context import Context, current, running
 from celeriac.current import get_current_app
 from celeriac.exceptions import MaxRetriesExceededError, Reject, Retry
@@ -30,10 +30,8 @@ from celeriac.message import Publish
 from celeriac.parameters import merged_arguments, parameter_check
 from celeriac.result import AsyncResult as Result
 from celeriac.result import Awaiter, ResultHost
-from celeriac.results.base import task_key
 from celeriac.settings import Settings
 from celeriac.task_options import TaskPolicy
-from celeriac.wire import result as wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -102,6 +100,11 @@ class Task(TaskPolicy, Generic[P, R]):
     def on_bound(cls, app: Any) -> None:
         """Called when the task has found its app; for classes that want to know."""
 
+    @property
+    def backend(self) -> Backend:
+        """The result documents of its app (TASK-13)."""
+        return self.app.backend
+
     # -- what a task does
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
@@ -114,7 +117,7 @@ class Task(TaskPolicy, Generic[P, R]):
         A class that overrides this is called by the worker in place of ``run`` (TASK-03).
         """
         request = current.get()
-        if request is not None and request.through_call:
+        if request is not None and request.through_call and request.instance is self:
             # The worker has come through an overridden __call__: the context is set already.
             request.through_call = False
             return self.run(*args, **kwargs)  # type: ignore[no-any-return]
@@ -130,6 +133,20 @@ class Task(TaskPolicy, Generic[P, R]):
         """The request of the run that is going on; an empty one outside of runs (TASK-25)."""
         request = current.get()
         return request if request is not None and request.task == self.name else Context()
+
+    def push_request(self, *args: Any, **fields: Any) -> None:
+        """Be in a run with these fields until ``pop_request``; for tests of what a run does."""
+        request = Context(**dict(*args, **fields))
+        request.update(task=self.name, instance=self, caller=current.get())
+        current.set(request)
+
+    def pop_request(self) -> Context:
+        """Leave the run that ``push_request`` began, and return its request."""
+        request = current.get()
+        if request is None:
+            raise LookupError(f"no request of {self.name} was pushed here")
+        current.set(request.caller)
+        return request
 
     # -- calling
 
@@ -148,7 +165,7 @@ class Task(TaskPolicy, Generic[P, R]):
         client = self.app.client
         publish = client.compose(self.name, args, kwargs, options)
         client.send((publish,))
-        return sent(self.app, publish, options)
+        return sent(self.app, publish, options, self.AsyncResult)
 
     def apply_async(
         self,
@@ -171,7 +188,7 @@ class Task(TaskPolicy, Generic[P, R]):
         if self.app.settings.task_always_eager:
             found: Result[R] = self.app.eager.call(self, args, kwargs, options)
             return found
-        return send(self.app, self.name, args, kwargs, options)
+        return send(self.app, self.name, args, kwargs, options, self.AsyncResult)
 
     def _prepared(
         self, args: Arguments | None, kwargs: Mapping[str, Any] | None, options: Options
@@ -203,7 +220,7 @@ class Task(TaskPolicy, Generic[P, R]):
         client = self.app.client
         publishes = [client.compose(self.name, *one) for one in prepared]
         client.send(publishes, chosen)
-        return [sent(self.app, publish, chosen) for publish in publishes]
+        return [sent(self.app, publish, chosen, self.AsyncResult) for publish in publishes]
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send like ``delay``, from a coroutine: calls made at the same time share a batch.
@@ -215,7 +232,7 @@ class Task(TaskPolicy, Generic[P, R]):
         client = self.app.client
         publish = client.compose(self.name, *self._prepared(args, kwargs, self.options))
         await self.app.awaiter.publish(client, publish)
-        return sent(self.app, publish, self.options)
+        return sent(self.app, publish, self.options, self.AsyncResult)
 
     def apply(
         self,
@@ -274,7 +291,7 @@ class Task(TaskPolicy, Generic[P, R]):
 
     def AsyncResult(self, task_id: str, **options: Any) -> Result[R]:
         """Return the result of an earlier call of this task."""
-        return Result(task_id, self.app, **options)
+        return Result(task_id, app=self.app, **options)
 
     # -- signatures (TASK-40)
 
@@ -286,8 +303,8 @@ class Task(TaskPolicy, Generic[P, R]):
 
     subtask = signature
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
-        """Return the signature of a call with these arguments."""
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return the signature of a call with these arguments; others may come before them."""
         return self.signature(args, kwargs)
 
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
@@ -338,7 +355,8 @@ class Task(TaskPolicy, Generic[P, R]):
         if request.is_eager:
             return request.again(args, kwargs, options)
         try:
-            publish = self.app.client.compose(self.name, args, kwargs, options)
+            client = self.app.client
+            publish = client.announced(client.compose(self.name, args, kwargs, options))
         except Exception as error:
             raise Reject(error, requeue=False) from error
         request.follow_ups.append(publish)
@@ -365,28 +383,9 @@ class Task(TaskPolicy, Generic[P, R]):
         """
         request = self.request
         about = task_id or request.id
-        if about is None:
-            return
-        own = about == request.id
-        document = wire.ResultDocument(
-            status=state or states.STARTED,
-            task_id=about,
-            result=meta,
-            children=request.children if own else None,
-            group_id=request.group if own else None,
-            parent_id=request.parent_id if own else None,
-        )
-        settings = self.app.settings
-        data = wire.encode(
-            document,
-            serializer=settings.result_serializer,
-            compression=settings.result_compression,
-        )
-        put = Put(task_key(about), data, settings.result_expires, document.status)
-        if own and request.port is not None:
-            request.port.store(put)
-        elif self.app.store is not None:
-            self.app.store.put([put])
+        if about is not None:
+            run = request if about == request.id else None
+            self.app.backend.store_result(about, meta, state or states.STARTED, request=run)
 
     # -- handlers, called in the worker's child (TASK-35)
 
@@ -432,21 +431,36 @@ def _task_of_name(name: str) -> Task[Any, Any]:
 
 
 def send(
-    app: TaskHost, name: str, args: Arguments, kwargs: Mapping[str, Any], options: Options
+    app: TaskHost,
+    name: str,
+    args: Arguments,
+    kwargs: Mapping[str, Any],
+    options: Options,
+    kind: Callable[[str], Result[Any]] | None = None,
 ) -> Result[Any]:
     """Send a task by name. Raises as ``Task.apply_async`` does."""
     client = app.client
     publish = client.compose(name, args, kwargs, options)
     client.send((publish,), options)
-    return sent(app, publish, options)
+    return sent(app, publish, options, kind)
 
 
-def sent(app: TaskHost, publish: Publish, options: Options) -> Result[Any]:
-    """Return the result of a message that is out, and remember it in the run that sent it."""
+def sent(
+    app: TaskHost,
+    publish: Publish,
+    options: Options,
+    kind: Callable[[str], Result[Any]] | None = None,
+) -> Result[Any]:
+    """Return the result of a message that is out, and remember it in the run that sent it.
+
+    ``kind`` makes results of a task's own kind; ``result_cls`` of the call goes before it.
+    """
+    task_id = publish.message.id
     if options.add_to_parent is not False:
-        note_child(publish.message.id, running())
-    if options.result_cls is None:
-        return Result(publish.message.id, app, bool(options.ignore_result))
-    result: Result[Any] = options.result_cls(publish.message.id, app=app)
+        note_child(task_id, running())
+    if options.result_cls is not None:
+        result: Result[Any] = options.result_cls(task_id, app=app)
+    else:
+        result = Result(task_id, app=app) if kind is None else kind(task_id)
     result.ignored = bool(options.ignore_result)
     return result

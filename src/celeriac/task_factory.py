@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from celeriac import imports
 from celeriac.call_options import Moment
+from celeriac.parameters import parameter_check
 from celeriac.settings.spelling import nearest_of
 from celeriac.task import Task
 
@@ -135,6 +136,8 @@ def make_task(
         models = imports.load("celeriac.models:with_models")(fun, base, name, bind, options)
         fun = models.function
     run = fun if bind else staticmethod(fun)
+    original = fun if models is None else models.original
+    header = parameter_check(original, bound=bind)
     namespace: dict[str, Any] = {
         "name": name,
         "run": run,
@@ -143,6 +146,7 @@ def make_task(
         "__module__": fun.__module__,
         "__annotations__": getattr(fun, "__annotations__", {}),
         "__wrapped__": run,
+        "__header__": None if header is None else staticmethod(header),
         **options,
     }
     kind = type(getattr(fun, "__name__", "Task"), (base,), namespace)

@@ -144,12 +144,12 @@ class WatchContract:
 
     def test_what_is_there_already_is_reported(self, store: ResultStore, watch: Watch) -> None:
         store.put([Put("a", b"1"), Put("b", b"2"), Put("c", b"3")])
-        watch.add("a")
-        watch.add("b")
+        watch.add(["a"])
+        watch.add(["b"])
         assert collect(watch, {"a", "b"}) == {"a": b"1", "b": b"2"}
 
     def test_what_comes_later_is_reported(self, store: ResultStore, watch: Watch) -> None:
-        watch.add("a")
+        watch.add(["a"])
         stored = InAMoment(lambda: store.put([Put("a", b"1")]))
         # One call of wait: it does not come back with nothing before.
         assert watch.wait(10.0) == {"a": b"1"}
@@ -159,16 +159,16 @@ class WatchContract:
         delays = []
         for number in range(15):
             key = f"key-{number}"
-            watch.add(key)
+            watch.add([key])
             stored = InAMoment(partial(store.put, [Put(key, b"1")]))
             collect(watch, {key})
             delays.append(stored.ago())
-            watch.discard(key)
+            watch.discard([key])
         assert median(delays) < QUICK
         assert max(delays) < 1.0
 
     def test_the_newest_state_is_reported(self, store: ResultStore, watch: Watch) -> None:
-        watch.add("a")
+        watch.add(["a"])
         for number in range(20):
             store.put([Put("a", b"%d" % number)])
         found: list[bytes] = []
@@ -178,28 +178,28 @@ class WatchContract:
         self, store: ResultStore, watch: Watch
     ) -> None:
         store.put([Put("a", b"started", state=STARTED)])
-        watch.add("a")
+        watch.add(["a"])
         assert watch.wait(5.0) == {"a": b"started"}
         store.put([Put("a", b"done", state=SUCCESS)])
         eventually(lambda: watch.wait(5.0) == {"a": b"done"})
 
     def test_a_key_may_be_added_while_it_waits(self, store: ResultStore, watch: Watch) -> None:
         store.put([Put("a", b"1")])
-        watch.add("other")
-        added = InAMoment(lambda: watch.add("a"))
+        watch.add(["other"])
+        added = InAMoment(lambda: watch.add(["a"]))
         assert watch.wait(10.0) == {"a": b"1"}
         assert added.ago() < 1.0
 
     def test_other_documents_are_not_reported(self, store: ResultStore, watch: Watch) -> None:
-        watch.add("a")
-        watch.add("b")
-        watch.discard("b")
-        watch.discard("never added")
+        watch.add(["a"])
+        watch.add(["b"])
+        watch.discard(["b"])
+        watch.discard(["never added"])
         store.put([Put("b", b"1"), Put("c", b"1")])
         assert watch.wait(0.4) == {}
 
     def test_it_ends_after_the_timeout(self, watch: Watch) -> None:
-        watch.add("a")
+        watch.add(["a"])
         before = monotonic()
         assert watch.wait(0.1) == {}
         assert 0.09 < monotonic() - before < 1.0
@@ -207,7 +207,7 @@ class WatchContract:
 
     @pytest.mark.parametrize("timeout", [10.0, None])
     def test_wake_ends_it(self, watch: Watch, timeout: float | None) -> None:
-        watch.add("a")
+        watch.add(["a"])
         woken = InAMoment(watch.wake)
         assert watch.wait(timeout) == {}
         # Not before, and soon after.
@@ -221,8 +221,7 @@ class WatchContract:
 
     def test_many_keys(self, store: ResultStore, watch: Watch) -> None:
         keys = {f"key-{number}" for number in range(500)}
-        for key in keys:
-            watch.add(key)
+        watch.add(keys)
 
         def put_all() -> None:
             for key in sorted(keys):
@@ -236,21 +235,21 @@ class WatchContract:
     def test_many_watches_of_one_key(self, store: ResultStore) -> None:
         watches = [store.watch() for _ in range(5)]
         for watch in watches:
-            watch.add("a")
+            watch.add(["a"])
         store.put([Put("a", b"1")])
         for watch in watches:
             assert collect(watch, {"a"}) == {"a": b"1"}
             watch.close()
 
     def test_documents_stored_between_two_waits(self, store: ResultStore, watch: Watch) -> None:
-        watch.add("a")
+        watch.add(["a"])
         assert watch.wait(0.01) == {}
         store.put([Put("a", b"1")])
         assert watch.wait(5.0) == {"a": b"1"}
 
     def test_close_twice(self, store: ResultStore) -> None:
         watch = store.watch()
-        watch.add("a")
+        watch.add(["a"])
         watch.close()
         watch.close()
         store.put([Put("a", b"1")])

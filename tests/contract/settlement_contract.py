@@ -267,12 +267,12 @@ class SettlementContract:
         consumer, watch = consume(), store.watch()
         delays = []
         for number, delivery in enumerate(claim(consumer)):
-            watch.add(f"document-{number}")
+            watch.add([f"document-{number}"])
             completion = full(delivery.receipt, mark=str(number))
             committed = InAMoment(partial(consumer.commit, [completion], store))
             assert watch.wait(10.0) == {f"document-{number}": b"value"}
             delays.append(committed.ago())
-            watch.discard(f"document-{number}")
+            watch.discard([f"document-{number}"])
         watch.close()
         assert median(delays) < QUICK
 

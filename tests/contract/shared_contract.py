@@ -110,7 +110,7 @@ class SharedStoreContract:
         delays = []
         for number in range(15):
             key = f"key-{number}"
-            watch.add(key)
+            watch.add([key])
             putter.say(key)
             delays.append(wall() - float(collect(watch, {key})[key]))
         watch.close()
@@ -127,7 +127,7 @@ class SharedStoreContract:
     def test_two_objects_for_one_server(self, store: ResultStore, make_store: MakeStore) -> None:
         other = make_store()
         watch = other.watch()
-        watch.add("a")
+        watch.add(["a"])
         store.put([Put("a", b"1")])
         assert collect(watch, {"a"}) == {"a": b"1"}
         watch.close()

@@ -10,7 +10,7 @@ from celeriac.completion import Put
 from celeriac.exceptions import OperationalError
 from celeriac.results.base import ResultStore
 from celeriac.results.memory import MemoryStore
-from celeriac.results.sqlite import SqliteStore
+from celeriac.results.sqlite import MOST_DROPPED, SqliteStore
 from tests.contract import result_store_contract as contract
 from tests.contract import shared_contract as shared
 from tests.fixtures.waiting import InAMoment
@@ -63,8 +63,8 @@ class TestMemory:
             lambda: store.forget(["a"]),
             store.watch,
             store.expire,
-            lambda: watch.add("a"),
-            lambda: watch.discard("a"),
+            lambda: watch.add(["a"]),
+            lambda: watch.discard(["a"]),
             lambda: watch.wait(10.0),
         ):
             with pytest.raises(OperationalError, match="wake_up"):
@@ -82,3 +82,54 @@ class TestMemory:
         with pytest.raises(OperationalError):
             watch.wait(None)
         assert asleep.ago() < 1.0
+
+
+class TestSqlite:
+    """What the embedded file alone has: a row for each bell."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[SqliteStore]:
+        store = SqliteStore(str(tmp_path / "app.db"))
+        yield store
+        store.close()
+
+    @staticmethod
+    def bells(store: SqliteStore) -> set[str]:
+        return {row[0] for row in store.database.read("SELECT key FROM watch_bell")}
+
+    def test_bells_are_taken_down_with_the_next_that_are_put_up(self, store: SqliteStore) -> None:
+        watch = store.watch()
+        watch.add(["a", "b"])
+        watch.discard(["a", "b"])
+        assert self.bells(store) == {"a", "b"}, "that alone is not worth a write"
+        watch.add(["b", "c"])
+        assert self.bells(store) == {"b", "c"}
+        watch.close()
+        assert self.bells(store) == set()
+
+    def test_or_when_they_are_many(self, store: SqliteStore) -> None:
+        watch = store.watch()
+        keys = [f"key-{number}" for number in range(MOST_DROPPED)]
+        watch.add(keys)
+        watch.discard(keys[1:])
+        assert len(self.bells(store)) == MOST_DROPPED
+        watch.discard(keys[:1])
+        assert self.bells(store) == set()
+        watch.close()
+
+    def test_or_at_the_end(self, store: SqliteStore) -> None:
+        watch = store.watch()
+        watch.add(["a"])
+        watch.discard(["a"])
+        watch.close()
+        assert self.bells(store) == set()
+
+    def test_many_bells_are_put_up_in_one_write(self, store: SqliteStore) -> None:
+        other = SqliteStore(store.database.path)
+        before = other.database.version()[1]
+        watch = store.watch()
+        watch.add([f"key-{number}" for number in range(500)])
+        assert other.database.version()[1] - before <= 2  # the tables, and the bells
+        assert len(self.bells(store)) == 500
+        watch.close()
+        other.close()

@@ -448,7 +448,7 @@ class TestTogether:
     def test_a_document_is_seen_although_nobody_rang(self, path: str, start: Start) -> None:
         store = SqliteStore(path)
         watch = store.watch()
-        watch.add("a")
+        watch.add(["a"])
         assert watch.wait(0.05) == {}
         # Between two waits, and with the bell gone: only the look at the file remains.
         start(other_process.execute, path, "DELETE FROM watch_bell").hear()

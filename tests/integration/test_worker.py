@@ -288,7 +288,7 @@ class TestRequest:
         second = app.AsyncResult(first.get(WAIT))
         found = second.get(WAIT)
         assert (found["root_id"], found["parent_id"]) == ("root", first.id)
-        assert first.children == [[[second.id, None], None]]
+        assert first.children == [second]
 
     @pytest.mark.follows("TASK-45")
     def test_waiting_for_another_task_is_refused(self, worker: WorkerProcess) -> None:

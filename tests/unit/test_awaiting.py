@@ -283,7 +283,7 @@ def test_close_fails_what_waits_and_ends_the_threads(app: Celery, add: Task[...,
         awaiter = app.awaiter
         assert isinstance(awaiter, Awaiter)
         publisher = awaiter._publishers[os.getpid()]
-        ending = asyncio.create_task(asyncio.to_thread(awaiter.close))
+        ending = asyncio.create_task(asyncio.to_thread(app.close))
         await asyncio.to_thread(eventually, lambda: publisher.stopping)
         broker.open.set()
         answers = await asyncio.gather(*waits, return_exceptions=True)
@@ -296,6 +296,7 @@ def test_close_fails_what_waits_and_ends_the_threads(app: Celery, add: Task[...,
         assert isinstance(error, OperationalError)
         assert "the app was closed before this" in str(error)
     assert threads() == []
+    app.connections._open["broker"] = broker
     assert [body(delivery)[0] for delivery in claim(app)] == [[1, 1]]
 
 

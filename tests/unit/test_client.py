@@ -26,9 +26,10 @@ from celeriac.exceptions import (
     OperationalError,
 )
 from celeriac.message import Publish
+from celeriac.result import AsyncResult
 from celeriac.settings import Settings
 from tests.fixtures.messages import ANY_SIZE
-from tests.fixtures.runs import body, headers
+from tests.fixtures.runs import body, headers, memory_app
 
 EAST = timezone(timedelta(hours=5))
 NOTHING = Options()
@@ -204,8 +205,9 @@ def test_expires_may_be_seconds_from_now() -> None:
 
 
 @pytest.mark.follows("CALL-04")
-def test_times_that_are_past_are_sent_all_the_same() -> None:
-    publish = compose(Options(countdown=-5, expires=-3))
+def test_times_that_are_past_are_sent_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    publish = compose(Options(countdown=-5, expires=-3, task_id="mine"))
+    assert "task mine expired 3.0 s before it is sent; it will not be run" in caplog.messages
     assert publish.due is not None
     assert publish.due < time()
     assert seconds(headers(publish)["expires"]) < time()
@@ -481,3 +483,39 @@ def test_a_worker_that_was_seen_long_ago_is_none(
 def test_json_is_what_other_programs_read() -> None:
     publish = compose(Options(headers={"name": "Grüße"}))
     assert json.loads(publish.message.headers)["name"] == "Grüße"
+
+
+@pytest.mark.follows("CALL-13", "CALL-02")
+def test_what_celery_hands_to_its_driver_is_accepted_and_has_no_effect() -> None:
+    app = memory_app()
+    options: Any = {
+        "producer": object(), "connection": object(), "publisher": object(), "mandatory": True,
+        "immediate": True, "timeout": 5, "confirm_timeout": 5,
+    }  # fmt: skip
+    assert app.send_task("far.away", **options).id
+    assert changed(Options(), options) == Options()
+
+
+@pytest.mark.follows("CALL-02")
+def test_a_call_may_clear_what_its_task_says() -> None:
+    task = Options(expires=5, time_limit=5, soft_time_limit=3, queue="work")
+    cleared = changed(task, {"expires": None, "time_limit": None, "soft_time_limit": None})
+    assert cleared == Options(queue="work")
+    assert changed(task, {"queue": None}) == task
+
+
+@pytest.mark.follows("CALL-02")
+def test_a_call_may_name_the_class_of_its_result() -> None:
+    class Own(AsyncResult[Any]):
+        """A result of one's own."""
+
+    app = memory_app()
+    result = app.send_task("far.away", result_cls=Own)
+    assert type(result) is Own
+    assert result.app is app
+
+
+@pytest.mark.follows("CALL-02")
+def test_a_call_may_belong_to_a_group() -> None:
+    told = headers(compose(Options(group_id="g", group_index=3)))
+    assert (told["group"], told["group_index"]) == ("g", 3)

@@ -13,6 +13,7 @@ from celeriac.exceptions import ImproperlyConfigured
 from celeriac.loaders import DefaultLoader, Loader
 from celeriac.pools.child import ChildConfig
 from celeriac.pools.template import TemplateConfig, load_app
+from celeriac.routing import AMQP
 from celeriac.settings.masking import censor
 from tests.fixtures.packages import standing_in, write
 from tests.fixtures.runs import memory_app, run_sent
@@ -221,7 +222,7 @@ def test_reading_is_told_before_and_after(folder: Path) -> None:
 @pytest.mark.follows("APP-29")
 def test_a_subclass_may_do_so_by_a_method() -> None:
     class Own(Celery):
-        def on_configure(self) -> None:  # type: ignore[override]
+        def on_configure(self) -> None:
             self.conf.task_default_queue = "own"
 
         def on_init(self) -> None:
@@ -336,17 +337,21 @@ def test_a_worker_finds_all_modules(folder: Path) -> None:
                 def one(): pass
             """,
             "imported.py": "from proj import app\n@app.task\ndef two(): pass",
+            "named.py": "from proj import app\n@app.task\ndef five(): pass",
             "shop/tasks.py": "from proj import app\n@app.task\ndef three(): pass",
             "shop/jobs.py": "from proj import app\n@app.task\ndef four(): pass",
         },
     )
     try:
-        app = load_app(TemplateConfig(spec="proj", child=ChildConfig(hostname="w1@host")))
+        config = TemplateConfig(
+            spec="proj", child=ChildConfig(hostname="w1@host"), include=("named",)
+        )
+        app = load_app(config)
     finally:
         log_setup.undo()
-    found = ["imported.two", "included.one", "shop.jobs.four", "shop.tasks.three"]
+    found = ["imported.two", "included.one", "named.five", "shop.jobs.four", "shop.tasks.three"]
     assert sorted(app.tasks) == found
-    assert app.loader.task_modules == {"included", "imported", "shop.tasks", "shop.jobs"}
+    assert app.loader.task_modules == {"included", "imported", "named", "shop.tasks", "shop.jobs"}
 
 
 @pytest.mark.follows("APP-18")
@@ -375,3 +380,28 @@ def test_fixups_are_made_and_asked_for_packages(folder: Path) -> None:
     app.autodiscover_tasks(force=True)
     assert app.loader.task_modules == {"shop.tasks"}
     assert app.fixups[0].app is app
+
+
+@pytest.mark.follows("APP-23", "APP-01")
+def test_parts_of_an_app_may_be_of_ones_own_class() -> None:
+    class OwnLog:
+        def __init__(self, app: Celery) -> None:
+            self.app = app
+
+    class OwnQueues(AMQP):
+        """Queues of one's own."""
+
+    app = Celery("proj", log=OwnLog, amqp=OwnQueues, broker="memory://", backend="memory://")
+    assert type(app.log) is OwnLog
+    assert app.log.app is app
+    assert type(app.amqp) is OwnQueues
+
+    class OwnApp(Celery):
+        log_cls = f"{__name__}:Noting"
+        amqp_cls = OwnQueues
+
+    assert isinstance(OwnApp("x").log, Noting)
+    assert isinstance(OwnApp("x").amqp, OwnQueues)
+    plain = memory_app()
+    assert plain.log is plain.log
+    assert plain.backend is plain.backend

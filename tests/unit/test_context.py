@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from celeriac.context import Context, current, running
+from tests.fixtures.runs import memory_app
 
 
 @pytest.fixture
@@ -99,3 +100,34 @@ def test_a_thread_belongs_to_a_run_if_it_is_given_the_context(request_of_a_run: 
         thread.start()
         thread.join()
     assert seen == [None, request_of_a_run]
+
+
+@pytest.mark.follows("TASK-25")
+def test_a_request_is_changed_and_shown_as_options() -> None:
+    request = Context(id="one", group="g", timelimit=(5, 3), headers={"a": 1}, callbacks=["x"])
+    assert (request.taskset, request.logfile, request.loglevel) == ("g", None, None)
+    options = request.as_execution_options()
+    assert {name: value for name, value in options.items() if value} == {
+        "task_id": "one", "group_id": "g", "time_limit": 5, "soft_time_limit": 3,
+        "headers": {"a": 1}, "link": ["x"],
+    }  # fmt: skip
+    request.update({"id": "two"}, retries=4)
+    assert (request.id, request.retries) == ("two", 4)
+    request.clear()
+    assert (request.id, request.retries, request.children) == (None, 0, [])
+
+
+@pytest.mark.follows("TASK-25")
+def test_a_test_may_be_in_a_run() -> None:
+    app = memory_app()
+    task = app.task(name="one", bind=True)(lambda self: self.request.id)
+    task.push_request(id="outer", called_directly=False)
+    task.push_request({"id": "inner"}, retries=2)
+    assert (task.request.id, task.request.retries) == ("inner", 2)
+    assert task.run() == "inner"
+    assert task.pop_request().id == "inner"
+    assert task.request.id == "outer"
+    task.pop_request()
+    assert task.request.id is None
+    with pytest.raises(LookupError, match="no request of one was pushed"):
+        task.pop_request()

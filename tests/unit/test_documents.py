@@ -35,6 +35,10 @@ def test_a_document_of_a_child_is_stored_under_the_task_for_its_time() -> None:
 
 
 def test_results_may_be_kept_for_ever() -> None:
+    assert documents(result_expires=0).put(message(), b"{}", states.SUCCESS).ttl is None
+    two = documents(result_expires=60, result_failure_expires=5)
+    lasting = [two.put(message(), b"{}", state).ttl for state in ("SUCCESS", "FAILURE", "RETRY")]
+    assert lasting == [60, 5, 60]
     assert documents(result_expires=None).put(message(), b"{}", states.SUCCESS).ttl is None
 
 

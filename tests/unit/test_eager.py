@@ -210,7 +210,7 @@ def test_links_of_an_eager_run(
 # -- always
 
 
-@pytest.mark.follows("CALL-15")
+@pytest.mark.follows("CALL-15", "TESTH-07")
 def test_always_eager_runs_in_place_of_sending(always: Celery) -> None:
     add = add_to(always)
     assert isinstance(add.delay(1, 2), EagerResult)

@@ -320,3 +320,14 @@ def test_a_killed_run_is_mourned_by_its_handlers(app: Celery, diary: Diary) -> N
     assert diary.of("task_failure")["traceback"] == "task killed[mine] was lost"
     assert diary.of("after_return")[:2] == ("FAILURE", error)
     assert current.get() is None
+
+
+@pytest.mark.follows("TASK-24")
+def test_the_log_shows_as_much_of_a_result_as_the_task_says(
+    app: Celery, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = app.task(name="long", resultrepr_maxsize=20)(lambda: "x" * 100)
+    with caplog.at_level("INFO"):
+        run_sent(app, long.delay)
+    (line,) = [one for one in caplog.messages if "succeeded" in one]
+    assert line.endswith("s: 'xxxxxxxxxxxxxxxx...")

@@ -20,11 +20,14 @@ MODULES = sorted(
 LIKE_CELERY = {
     "celeriac": "AsyncResult Celery Task",
     "celeriac.app": "Celery",
-    "celeriac.result": "AsyncResult",
+    "celeriac.result": "AsyncResult EagerResult ResultBase result_from_tuple allow_join_result "
+    "denied_join_result assert_will_not_block",
+    "celeriac.abortable": "AbortableTask AbortableAsyncResult ABORTED",
     "celeriac.states": "PENDING STARTED RETRY SUCCESS FAILURE REVOKED READY_STATES ALL_STATES",
     "celeriac.signals": "task_prerun task_postrun task_failure worker_process_init",
-    "celeriac.exceptions": "Ignore ImproperlyConfigured MaxRetriesExceededError NotRegistered Reject "
-    "Retry SoftTimeLimitExceeded TaskRevokedError TimeLimitExceeded TimeoutError WorkerLostError",
+    "celeriac.exceptions": "Ignore ImproperlyConfigured IncompleteStream MaxRetriesExceededError "
+    "NotRegistered Reject Retry SoftTimeLimitExceeded TaskRevokedError TimeLimitExceeded TimeoutError "
+    "WorkerLostError",
 }
 """Where people look for names, by the names of Celery's own modules."""
 

@@ -227,3 +227,34 @@ def test_errors_come_first_and_every_kind_says_what_to_do(app: Celery) -> None:
     levels = [kind.level for kind in KINDS.values()]
     assert levels == sorted(levels, key=list(Level).index)
     assert all(kind.why and kind.remedy for kind in KINDS.values())
+
+
+@pytest.mark.follows("ROUTE-05")
+def test_a_task_that_leads_to_no_queue() -> None:
+    app = Celery("shop", task_queues=["mail"], task_create_missing_queues=False)
+    app.task(name="lost", queue="nowhere", acks_late=True)(nothing)
+    app.task(name="found", queue="mail", acks_late=True)(nothing)
+    [one] = findings(app)
+    assert (one.code, one.place) == ("queue-not-found", "lost")
+    assert "nowhere" in one.what
+
+
+def test_a_route_that_wants_to_see_arguments_is_left_alone() -> None:
+    app = Celery("shop", task_routes=lambda name, args, *_, **__: args[0])
+    app.task(name="one", acks_late=True)(nothing)
+    assert findings(app) == []
+
+
+def test_every_serializer_is_known_by_name_and_type() -> None:
+    app = Celery("shop", accept_content=["yaml", "application/x-msgpack", "json", "xml"])
+    [one] = findings(app)
+    assert (one.code, one.what) == ("unknown-content", "'xml' names no serializer")
+
+
+def test_a_default_is_looked_at_with_the_serializer_of_its_task() -> None:
+    app = Celery("shop")
+
+    def spread(of: Any = frozenset((1,))) -> None: ...
+
+    app.task(name="pickled", serializer="pickle", acks_late=True)(spread)
+    assert findings(app) == []

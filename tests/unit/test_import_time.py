@@ -23,15 +23,15 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 OURS = {
-    "annotations", "app", "backoff", "brokers", "brokers.base", "brokers.urls", "call_options", "canvas",
-    "canvas.signatures", "client", "clock", "completion", "configured", "connections", "context",
-    "current", "exceptions", "imports", "loaders", "log", "message", "parameters", "proxies",
-    "publication", "queues", "registry", "result", "results", "results.base", "results.urls", "retry",
-    "routing", "routing.amqp", "routing.bindings", "routing.registry", "routing.router", "settings",
-    "settings.configuration", "settings.masking", "settings.sources", "settings.spelling",
-    "settings.table", "settings.validation", "signals", "states", "task", "task_factory",
-    "task_options", "wire", "wire.homes", "wire.json", "wire.repr", "wire.result",
-    "wire.serializers", "wire.task",
+    "annotations", "app", "backend", "backoff", "brokers", "brokers.base", "brokers.urls",
+    "call_options", "canvas", "canvas.signatures", "client", "clock", "completion", "configured",
+    "connections", "context", "current", "exceptions", "imports", "joining", "lineage", "loaders", "log",
+    "message", "parameters", "proxies", "publication", "queues", "reading", "registry", "result",
+    "result_cache", "results", "results.base", "results.urls", "retry", "routing", "routing.amqp",
+    "routing.bindings", "routing.registry", "routing.router", "settings", "settings.configuration",
+    "settings.masking", "settings.sources", "settings.spelling", "settings.table",
+    "settings.validation", "signals", "states", "task", "task_factory", "task_options", "wire",
+    "wire.homes", "wire.json", "wire.repr", "wire.result", "wire.serializers", "wire.task",
 }  # fmt: skip
 
 OTHERS = {
@@ -113,5 +113,5 @@ def test_asyncio_is_loaded_when_a_coroutine_asks(modules: set[str]) -> None:
     more = loaded("app.awaiter") - modules
     assert "asyncio" in more
     assert {module for module in more if module.startswith("celeriac")} == {
-        *("celeriac.awaiting", "celeriac.service")
+        *("celeriac.awaiting", "celeriac.listener", "celeriac.service")
     }

@@ -84,7 +84,7 @@ def test_how_models_are_read_and_written_may_be_said(app: Celery) -> None:
 @pytest.mark.follows("TASK-47")
 def test_only_the_model_that_is_announced_is_dumped(app: Celery) -> None:
     @app.task(pydantic=True)
-    def loose(x: int):  # type: ignore[no-untyped-def]  # nothing is announced
+    def loose(x: int):  # nothing is announced
         return Point(x=x)
 
     assert document(run_sent(app, lambda: loose.delay(1))).result["exc_type"] == "EncodeError"
@@ -112,7 +112,7 @@ def test_a_model_that_would_arrive_changed_is_left_to_the_serializer(app: Celery
 
     for call in ((Deep(x=1),), (Point(x=1), Point(x=2)), (Named(name="a"),)):
         with pytest.raises(EncodeError, match=r"args\[\d\]"):
-            move.delay(*call)  # type: ignore[arg-type]
+            move.delay(*call)
     with pytest.raises(EncodeError, match="kwargs"):
         move.delay(Point(x=1), extra=Point(x=1))
 

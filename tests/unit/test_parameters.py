@@ -97,16 +97,21 @@ def test_the_task_itself_is_no_argument(app: Celery) -> None:
 @pytest.mark.follows("TASK-22", "APP-01")
 def test_checking_may_be_left_out(app: Celery) -> None:
     lax = memory_app(strict_typing=False)
-    strict = lax.task(typing=True)(lambda x: x)
+    strict: Any = lax.task(typing=True)(lambda x: x)
     with pytest.raises(TypeError):
         strict.delay()
-    assert lax.task(name="lax")(lambda x: x).delay().id
-    assert app.task(typing=False)(lambda x: x).delay().id
+    for unchecked in (
+        lax.task(name="lax")(lambda x: x),
+        app.task(typing=False)(lambda x: x),
+    ):
+        task: Any = unchecked
+        assert task.delay().id
 
 
 def test_functions_in_c_are_not_looked_into(app: Celery) -> None:
     assert parameter_check(len, bound=False) is None
-    assert app.task(name="len")(len).delay(1, 2, 3).id
+    task: Any = app.task(name="len")(len)
+    assert task.delay(1, 2, 3).id
 
 
 @pytest.mark.follows("TASK-27")

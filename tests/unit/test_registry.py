@@ -254,6 +254,9 @@ def test_a_task_has_the_metadata_of_its_function() -> None:
     assert task.__qualname__ == add.__qualname__  # type: ignore[attr-defined]
     assert task.__wrapped__ is add  # type: ignore[attr-defined]
     assert task.__module__ == __name__
+    task.__header__(1)  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="missing 1 required"):
+        task.__header__()  # type: ignore[attr-defined]
     assert type(task).__name__ == "add"
 
 
@@ -271,6 +274,28 @@ def test_the_registry_is_a_mapping_by_name() -> None:
     assert list(app.tasks) == ["one"]
     with pytest.raises(ValueError, match="has no name"):
         app.tasks.register(Task)
+
+
+@pytest.mark.follows("TASK-13")
+def test_a_task_reaches_the_results_of_its_app() -> None:
+    app = memory_app()
+    task = app.task(name="one")(lambda: 1)
+    assert task.backend is app.backend
+    task.backend.store_result("mine", 5, "SUCCESS")
+    assert task.AsyncResult("mine").get() == 5
+
+
+@pytest.mark.follows("TASK-19", "CALL-12")
+def test_a_task_may_leave_no_trail() -> None:
+    app = memory_app()
+    inner: Any = app.task(name="inner", queue="work")(lambda: 1)
+    loud: Any = app.task(name="loud")(lambda: inner.delay() and None)
+    still: Any = app.task(name="still", trail=False)(lambda: inner.delay() and None)
+    quiet: Any = app.task(name="quiet")(lambda: inner.apply_async(add_to_parent=False) and None)
+    children = [
+        len(document(run_sent(app, task.delay)).children or ()) for task in (loud, still, quiet)
+    ]
+    assert children == [1, 0, 0]
 
 
 @pytest.mark.follows("APP-01")

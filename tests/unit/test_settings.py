@@ -436,15 +436,15 @@ def test_errors_show_no_secrets(conf: Configuration) -> None:
 
 
 def test_setting_what_nothing_reads_says_so_once_and_where(conf: Configuration) -> None:
-    text = "task_compression is understood but nothing reads it yet in this version of Celeriac"
+    text = "s3_bucket is understood but nothing reads it yet in this version of Celeriac"
     with pytest.warns(SettingNotReadWarning) as caught:
-        conf.task_compression = "gzip"
+        conf.s3_bucket = "gzip"
     assert [str(one.message) for one in caught] == [text]
     assert caught[0].filename == __file__
     with warnings.catch_warnings(record=True) as again:
         warnings.simplefilter("always")
-        conf.task_compression = "bzip2"
-        Configuration().load({"task_compression": "gzip"})
+        conf.s3_bucket = "bzip2"
+        Configuration().load({"s3_bucket": "gzip"})
     assert again == []
 
 
@@ -452,7 +452,7 @@ def test_asking_for_what_happens_anyway_is_no_reason_to_warn(conf: Configuration
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         conf.update(task_serializer="json", enable_utc=True, task_time_limit=3)
-        assert conf.snapshot.task_compression is None
+        assert conf.snapshot.s3_bucket is None
 
 
 # -- deprecated names

@@ -85,7 +85,8 @@ def test_it_is_copied_and_changed(add: Task[..., int]) -> None:
     assert first.options == {"headers": {"a": 1}}
     assert first.replace(args=(7,)) == add.s(7, y=1).set(headers={"a": 1})
     assert first.set(immutable=True).immutable
-    for again in (copy.copy(first), copy.deepcopy(first), pickle.loads(pickle.dumps(first))):
+    assert pickle.loads(pickle.dumps(first)) == first
+    for again in (copy.copy(first), copy.deepcopy(first), copy.deepcopy([first])[0]):
         assert again == first
         assert isinstance(again, Signature)
         assert again is not first

@@ -6,7 +6,7 @@ called on the spot, any other becomes a message with the id of the failed task (
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from celeriac.call_options import Options, arguments, changed
@@ -45,24 +45,19 @@ def callbacks(app: LinkHost, request: Context, value: Any) -> list[Publish]:
     return publishes
 
 
-def errbacks(app: LinkHost, request: Context, error: BaseException, text: Any) -> list[Publish]:
+def errbacks(app: LinkHost, request: Context, error: BaseException, text: str) -> list[Publish]:
     """Call the errbacks that want it; return the messages for the others.
 
-    What an errback that is called raises, and what keeps a message from being made, is logged: the
-    failure itself must get through.
+    ``text`` is the traceback. What an errback that is called raises, and what keeps a message from
+    being made, is logged: the failure itself must get through.
     """
-    publishes = []
-    for link in _links(request.errbacks):
-        try:
-            one = Signature(link, app=app)
-            task = app.known_task(one.name)
-            if task is not None and takes_exception(task, one):
-                _call(task, one, request, error, text)
-            else:
-                root = request.root_id or request.id
-                publishes.append(compose(app, request, one, (request.id,), root_id=root))
-        except Exception:  # user code, or a signature that somebody else wrote
-            log.exception("errback %s of task %s[%s] failed", _name(link), request.task, request.id)
+    publishes: list[Publish] = []
+
+    def keep(one: Signature) -> None:
+        root = request.root_id or request.id
+        publishes.append(compose(app, request, one, (request.id,), root_id=root))
+
+    _each_errback(app, request, (request, error, text), keep)
     return publishes
 
 
@@ -72,22 +67,27 @@ def eager_callbacks(app: LinkHost, request: Context, value: Any) -> None:
         Signature(link, app=app).apply_async((value,), parent_id=request.id)
 
 
-def eager_errbacks(app: LinkHost, request: Context, error: BaseException, text: Any) -> None:
+def eager_errbacks(app: LinkHost, request: Context, error: BaseException, text: str) -> None:
     """Run the errbacks of a run that was eager and failed; what they raise is logged."""
+    _each_errback(app, request, (request, error, text), lambda one: one.apply((request.id,)))
+
+
+def _each_errback(
+    app: LinkHost, request: Context, told: tuple[Any, ...], otherwise: Callable[[Signature], Any]
+) -> None:
+    """Call each errback that takes what is told, and do something else with the others."""
     for link in _links(request.errbacks):
         try:
             one = Signature(link, app=app)
             task = app.known_task(one.name)
             if task is not None and takes_exception(task, one):
-                _call(task, one, request, error, text)
+                args, kwargs, _ = one.merged(told)
+                task(*args, **kwargs)
             else:
-                one.apply((request.id,))
-        except Exception:  # user code
-            log.exception("errback %s of task %s[%s] failed", _name(link), request.task, request.id)
-
-
-def _name(link: Any) -> Any:
-    return link.get("task") if isinstance(link, Mapping) else link
+                otherwise(one)
+        except Exception:  # user code, or a signature that somebody else wrote
+            name = link.get("task") if isinstance(link, Mapping) else link
+            log.exception("errback %s of task %s[%s] failed", name, request.task, request.id)
 
 
 def compose(
@@ -106,7 +106,8 @@ def compose(
     task = app.known_task(signature.name)
     own = Options(parent_id=request.id) if task is None else task.options
     chosen = changed(own, _known(given) | {"parent_id": request.id} | more)
-    return app.client.compose(signature.name, *arguments(args, kwargs), chosen)
+    client = app.client
+    return client.announced(client.compose(signature.name, *arguments(args, kwargs), chosen))
 
 
 def takes_exception(task: Task[Any, Any], signature: Signature) -> bool:
@@ -123,16 +124,9 @@ def takes_exception(task: Task[Any, Any], signature: Signature) -> bool:
     return takes_any or len(open_) > 1
 
 
-def _call(
-    task: Task[Any, Any], signature: Signature, request: Context, error: BaseException, text: Any
-) -> None:
-    args, kwargs, _ = signature.merged((request, error, text))
-    task(*args, **kwargs)
-
-
-def _links(links: Any) -> Sequence[Mapping[str, Any]]:
-    given: Any = [links] if isinstance(links, Mapping) else links or ()
-    return given  # type: ignore[no-any-return]
+def _links(links: Any) -> Sequence[Any]:
+    given: Sequence[Any] = [links] if isinstance(links, Mapping) else links or ()
+    return given
 
 
 def _known(options: Mapping[str, Any]) -> dict[str, Any]:

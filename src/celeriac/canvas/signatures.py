@@ -213,8 +213,8 @@ class Signature(dict[str, Any]):
         return self.clone()
 
     def __reduce__(self) -> Any:
-        # As the dictionary that it is: who receives it has another app.
-        return Signature, (dict(self),)
+        # As the dictionary that it is: who receives it has another app, and may have no such class.
+        return dict, (dict(self),)
 
     def __json__(self) -> dict[str, Any]:
         return dict(self)

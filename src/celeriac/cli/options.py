@@ -92,13 +92,14 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def queue_names(text: str | None, option: str = "-Q") -> tuple[str, ...]:
-    """Return the queues that an option lists; empty if it is not given. Raises ImproperlyConfigured."""
+def listed_names(text: str | None, option: str, what: str = "queues") -> tuple[str, ...]:
+    """Return the names that an option lists; empty if it is not given. Raises ImproperlyConfigured."""
     if text is None:
         return ()
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise ImproperlyConfigured(
-            f"{option} {text!r} has an empty name; write queues separated by commas: {option} mail,reports"
+            f"{option} {text!r} has an empty name; write {what} separated by commas: "
+            f"{option} mail,reports"
         )
     return tuple(dict.fromkeys(names))

@@ -2,7 +2,7 @@
 
 import click
 
-from celeriac.cli.options import app_option, load, queue_names
+from celeriac.cli.options import app_option, listed_names, load
 from celeriac.wire.legible import escaped
 
 
@@ -32,7 +32,7 @@ def queues(spec: str) -> None:
 def purge(spec: str, names: str | None, force: bool) -> None:
     """Remove all waiting messages from queues. There is no way back."""
     app = load(spec)
-    chosen = queue_names(names) or (app.settings.task_default_queue,)
+    chosen = listed_names(names, "-Q") or (app.settings.task_default_queue,)
     if not force:
         click.confirm(f"Remove all waiting messages from {', '.join(chosen)}?", abort=True)
     for name in chosen:

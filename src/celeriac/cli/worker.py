@@ -11,7 +11,7 @@ import msgspec
 
 from celeriac import log, log_setup, run_log
 from celeriac.cli.development import develop
-from celeriac.cli.options import app_option, queue_names, show_traceback
+from celeriac.cli.options import app_option, listed_names, show_traceback
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.pools.child import ChildConfig
 from celeriac.pools.manifest import Manifest
@@ -61,6 +61,7 @@ class LogLevel(click.ParamType[int]):
     "-Q", "--queues", help="Queues to consume, separated by commas [all configured ones]."
 )
 @click.option("-X", "--exclude-queues", help="Queues not to consume, separated by commas.")
+@click.option("-I", "--include", help="Modules to import as well, separated by commas.")
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
@@ -84,6 +85,7 @@ def worker(  # noqa: PLR0913 - one for each option
     concurrency: int | None,
     hostname: str | None,
     queues: str | None,
+    include: str | None,
     exclude_queues: str | None,
     grace: float | None,
     max_tasks_per_child: int | None,
@@ -107,8 +109,9 @@ def worker(  # noqa: PLR0913 - one for each option
         child=child,
         settings=style,
         options=said,
-        queues=queue_names(queues),
-        exclude_queues=queue_names(exclude_queues, "-X"),
+        include=listed_names(include, "-I", "modules"),
+        queues=listed_names(queues, "-Q"),
+        exclude_queues=listed_names(exclude_queues, "-X"),
     )
     options = WorkerOptions(hostname=name, concurrency=concurrency, grace=grace, quiet=quiet)
     if dev:

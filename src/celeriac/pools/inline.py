@@ -79,6 +79,7 @@ class InlinePool(ExecutorPool):
 
     def start(self, slots: int) -> None:
         self._slots = _checked(slots)
+        self._app.loader.on_worker_process_init()
         signals.worker_process_init.send(NodeName(self._port.hostname, self._app))
 
     # -- the submitting thread

@@ -49,6 +49,8 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings from the command line; they win over the app's."""
     options: dict[str, Any] = {}
     """What the command line says, for receivers of ``celeryd_init``."""
+    include: tuple[str, ...] = ()
+    """Modules to import beside those of the settings (``-I``)."""
     queues: tuple[str, ...] = ()
     """Queues to consume in place of all (``-Q``)."""
     exclude_queues: tuple[str, ...] = ()
@@ -234,6 +236,7 @@ PARENT_SETTINGS = (
     "result_compression",
     "result_expires",
     "result_extended",
+    "result_failure_expires",
     "result_serializer",
     "task_default_queue",
     "task_delivery_limit",
@@ -295,6 +298,8 @@ def load_app(config: TemplateConfig) -> Celery:
     app.conf.update(config.settings)
     app.set_current()
     app.set_default()
+    if config.include:
+        app.conf.include = (*app.settings.include, *config.include)
     app.loader.init_worker()
     app.finalize()
     worker = NodeName(config.child.hostname, app)

@@ -8,7 +8,7 @@ All methods raise ``OperationalError`` when the server cannot do its work before
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from celeriac.completion import Put
 
@@ -72,12 +72,12 @@ class Watch(ABC):
     """Waits for documents under the keys that were added. One waiting thread; the rest any thread."""
 
     @abstractmethod
-    def add(self, key: str) -> None:
-        """Report this key from now on; a document that is there already is reported too."""
+    def add(self, keys: Collection[str]) -> None:
+        """Report these keys from now on; documents that are there already are reported too."""
 
     @abstractmethod
-    def discard(self, key: str) -> None:
-        """Report this key no longer."""
+    def discard(self, keys: Collection[str]) -> None:
+        """Report these keys no longer. Cheap: what a server must be told may wait for the next call."""
 
     @abstractmethod
     def wait(self, timeout: float | None) -> dict[str, bytes]:

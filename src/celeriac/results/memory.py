@@ -4,7 +4,7 @@ One ``MemoryStore`` object is one server. Nothing outlives the process, and a fo
 may put it to sleep, to see what happens when a store is away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from threading import Condition
 from time import monotonic
@@ -127,18 +127,18 @@ class MemoryWatch(Watch):
         if key in self._keys:
             self._fresh.add(key)
 
-    def add(self, key: str) -> None:
+    def add(self, keys: Collection[str]) -> None:
         with self._store.changed:
             self._store.check_awake()
-            self._keys.add(key)
-            self._fresh.add(key)
+            self._keys.update(keys)
+            self._fresh.update(keys)
             self._store.changed.notify_all()
 
-    def discard(self, key: str) -> None:
+    def discard(self, keys: Collection[str]) -> None:
         with self._store.changed:
             self._store.check_awake()
-            self._keys.discard(key)
-            self._fresh.discard(key)
+            self._keys.difference_update(keys)
+            self._fresh.difference_update(keys)
 
     def wait(self, timeout: float | None) -> dict[str, bytes]:
         deadline = float("inf") if timeout is None else monotonic() + timeout

@@ -1,6 +1,6 @@
 """The result store on the embedded file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from time import monotonic
 
@@ -20,11 +20,14 @@ _EXPIRE = """DELETE FROM result WHERE key IN
 _ANY_EXPIRED = """SELECT EXISTS (SELECT 1 FROM result WHERE expires < ?)
 OR EXISTS (SELECT 1 FROM watch_bell WHERE expires < ?)"""
 _WATCHES = "SELECT address FROM watch_bell WHERE key = ?"
+_UNWATCH_KEY = "DELETE FROM watch_bell WHERE key = ? AND address = ?"
 _UNWATCH = "DELETE FROM watch_bell WHERE address = ?"
 _WATCH = "INSERT OR REPLACE INTO watch_bell (key, address, expires) VALUES (?, ?, ?)"
 
 POLL = 0.25 if SUPPORTED else 0.05
 """Seconds between looks at the file, the net under the doorbell."""
+MOST_DROPPED = 100
+"""Keys whose bells wait to be taken down; a ring too many costs less than a write."""
 WATCH_FOR = 300.0
 """Seconds after which a watch that was not renewed is forgotten: its process is gone."""
 
@@ -91,6 +94,8 @@ class SqliteWatch(Watch):
         self._store = store
         self._bell = Doorbell()
         self._keys: set[str] = set()
+        # Keys that are watched no more, but stand in the file until something is written there.
+        self._dropped: set[str] = set()
         # Keys to look up. Only the waiting thread takes keys out.
         self._fresh: set[str] = set()
         self._woken = False
@@ -99,19 +104,18 @@ class SqliteWatch(Watch):
         self._registered = monotonic()
         self._closed = False
 
-    def add(self, key: str) -> None:
+    def add(self, keys: Collection[str]) -> None:
         # First the bell, then the look at what is there already: nothing falls in between.
-        self._register([key])
-        self._keys.add(key)
-        self._fresh.add(key)
+        self._register(keys)
+        self._keys.update(keys)
+        self._fresh.update(keys)
         self._bell.wake()
 
-    def discard(self, key: str) -> None:
-        self._keys.discard(key)
-        with self._store.database.write() as connection:
-            connection.execute(
-                "DELETE FROM watch_bell WHERE key = ? AND address = ?", (key, self._bell.address)
-            )
+    def discard(self, keys: Collection[str]) -> None:
+        self._keys.difference_update(keys)
+        self._dropped.update(keys)
+        if len(self._dropped) >= MOST_DROPPED:
+            self._register(())
 
     def wait(self, timeout: float | None) -> dict[str, bytes]:
         deadline = float("inf") if timeout is None else monotonic() + timeout
@@ -159,7 +163,7 @@ class SqliteWatch(Watch):
             return
         self._closed = True
         try:
-            if self._keys:
+            if self._keys or self._dropped:
                 with self._store.database.write() as connection:
                     connection.execute(_UNWATCH, (self._bell.address,))
         finally:
@@ -170,9 +174,14 @@ class SqliteWatch(Watch):
             self._register(sorted(self._keys))
             self._registered = monotonic()
 
-    def _register(self, keys: Sequence[str]) -> None:
-        if self._bell.address:
+    def _register(self, keys: Collection[str]) -> None:
+        """Have the bell rung for these keys, and no longer for those that were dropped."""
+        address = self._bell.address
+        dropped, self._dropped = self._dropped, set()
+        if address:
             expires = wall() + WATCH_FOR
             with self._store.database.write() as connection:
-                rows = [(key, self._bell.address, expires) for key in keys]
-                connection.executemany(_WATCH, rows)
+                if dropped:
+                    old = [(key, address) for key in dropped]
+                    connection.executemany(_UNWATCH_KEY, old)
+                connection.executemany(_WATCH, [(key, address, expires) for key in keys])

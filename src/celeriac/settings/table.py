@@ -134,7 +134,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     task_reject_on_worker_lost: Annotated[
         bool | None, Setting("CELERY_+", celery=None, read=True)
     ] = True
-    task_remote_tracebacks: Annotated[bool, Setting("CELERY_+")] = False
+    task_remote_tracebacks: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_repr_maxlevels: Annotated[int, Setting("CELERY_+", read=True)] = 3
     task_retry_on_worker_lost: Annotated[bool, Setting("CELERY_+", read=True)] = False
     task_routes: Annotated[Any, Setting("CELERY_+", read=True)] = None
@@ -148,17 +148,23 @@ class Settings(Struct, frozen=True, kw_only=True):
     task_unknown_ttl: Annotated[float, Setting(read=True)] = 86_400.0
 
     # -- results
-    result_accept_content: Annotated[Strings | None, Setting("*")] = None
+    result_accept_content: Annotated[Strings | None, Setting("*", read=True)] = None
     result_backend: Annotated[str | None, Setting("CELERY_*", celery="disabled://", read=True)] = (
         None
     )
-    result_backend_always_retry: Annotated[bool, Setting("CELERY_*")] = False
-    result_backend_base_sleep_between_retries_ms: Annotated[int, Setting("CELERY_*")] = 10
-    result_backend_max_retries: Annotated[float | None, Setting("CELERY_*")] = float("inf")
-    result_backend_max_sleep_between_retries_ms: Annotated[int, Setting("CELERY_*")] = 10_000
+    result_backend_always_retry: Annotated[bool, Setting("CELERY_*", read=True)] = False
+    result_backend_base_sleep_between_retries_ms: Annotated[int, Setting("CELERY_*", read=True)] = (
+        10
+    )
+    result_backend_max_retries: Annotated[float | None, Setting("CELERY_*", read=True)] = float(
+        "inf"
+    )
+    result_backend_max_sleep_between_retries_ms: Annotated[int, Setting("CELERY_*", read=True)] = (
+        10_000
+    )
     result_backend_thread_safe: Annotated[bool, Setting()] = False
     result_backend_transport_options: Annotated[Options, Setting("CELERY_*")] = {}
-    result_cache_max: Annotated[int | None, Setting("CELERY_MAX_CACHED_RESULTS")] = -1
+    result_cache_max: Annotated[int | None, Setting("CELERY_MAX_CACHED_RESULTS", read=True)] = -1
     result_chord_expires: Annotated[float | None, Setting("CELERY_*")] = None
     result_chord_join_timeout: Annotated[float, Setting("CELERY_*")] = 3.0
     result_chord_retry_interval: Annotated[float, Setting("CELERY_*")] = 1.0
@@ -169,7 +175,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         86_400.0
     )
     result_extended: Annotated[bool, Setting("CELERY_*", celery=False, read=True)] = True
-    result_failure_expires: Annotated[float | None, Setting("CELERY_*")] = None
+    result_failure_expires: Annotated[float | None, Setting("CELERY_*", read=True)] = None
     result_persistent: Annotated[bool | None, Setting("CELERY_*")] = None
     result_serializer: Annotated[str, Setting("CELERY_*", read=True)] = "json"
 
@@ -251,11 +257,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     beat_sync_every: Annotated[int, Setting("CELERYBEAT_+")] = 0
 
     # -- security
-    security_cert_store: Annotated[str | None, Setting("CELERY_*")] = None
-    security_certificate: Annotated[str | None, Setting("CELERY_*")] = None
-    security_digest: Annotated[str, Setting("CELERY_*")] = "sha256"
-    security_key: Annotated[str | None, Setting("CELERY_*")] = None
-    security_key_password: Annotated[bytes | str | None, Setting("CELERY_*")] = None
+    security_cert_store: Annotated[str | None, Setting("CELERY_*", read=True)] = None
+    security_certificate: Annotated[str | None, Setting("CELERY_*", read=True)] = None
+    security_digest: Annotated[str, Setting("CELERY_*", read=True)] = "sha256"
+    security_key: Annotated[str | None, Setting("CELERY_*", read=True)] = None
+    security_key_password: Annotated[bytes | str | None, Setting("CELERY_*", read=True)] = None
 
     # -- result backend: ArangoDB
     arangodb_backend_settings: Annotated[Options | None, Setting("CELERY_*")] = None

@@ -245,6 +245,11 @@ def content_type_of(name: str) -> str:
     return found.content_type
 
 
+def is_type(content_type: str) -> bool:
+    """Return whether something is registered that reads this content type."""
+    return content_type in _by_type
+
+
 def name_of(content_type: str) -> str:
     """Return the serializer of a content type, which must be known here (KeyError)."""
     return _by_type[content_type].name
@@ -367,6 +372,9 @@ def unregister(name: str) -> None:
     entry = _by_name.pop(name)
     if _by_type.get(entry.content_type) == entry:
         del _by_type[entry.content_type]
+        # Another of the same type, which it stood before, is read again: raw bytes after ``auth``.
+        others = (one for one in _by_name.values() if one.content_type == entry.content_type)
+        _by_type.update({one.content_type: one for one in others})
     accepted.cache_clear()
 
 

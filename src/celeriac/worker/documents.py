@@ -3,6 +3,7 @@
 from typing import Any
 
 from celeriac import clock, states
+from celeriac.backend import lifetime
 from celeriac.completion import Put
 from celeriac.exceptions import ContentDisallowed, DecodeError
 from celeriac.message import Message
@@ -17,7 +18,8 @@ class Documents:
     """Writes documents in the name of one worker."""
 
     def __init__(self, settings: Settings, hostname: str) -> None:
-        self.ttl = settings.result_expires
+        self._ttl = lifetime(settings, states.SUCCESS)
+        self._failure_ttl = lifetime(settings, states.FAILURE)
         self._extended = settings.result_extended
         # A serializer that the program registers is not known where no user module is imported.
         known = serializers.is_known(settings.result_serializer)
@@ -27,7 +29,8 @@ class Documents:
 
     def put(self, message: Message, document: bytes, state: str) -> Put:
         """Return a document of a child, ready for the store."""
-        return Put(task_key(message.id), document, self.ttl, state)
+        ttl = self._failure_ttl if state == states.FAILURE else self._ttl
+        return Put(task_key(message.id), document, ttl, state)
 
     def failure(
         self,
