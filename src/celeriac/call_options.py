@@ -30,7 +30,7 @@ Links = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 class RunOptions(TypedDict, total=False):
     """The options of ``retry``, by name: those of a call, but for its time."""
 
-    task_id: str | None
+    task_id: object
     expires: float | Moment | None
     queue: str | Queue | None
     exchange: str | Exchange | None
@@ -173,7 +173,8 @@ def changed(options: Options, by: Mapping[str, Any]) -> Options:
                 f"options are: {', '.join(sorted(_NAMES))}"
             )
         if value is not None or name in CLEARED:
-            given[name] = value
+            # Any text is an id (CALL-21), and UUIDs are given as they are.
+            given[name] = str(value) if name == "task_id" else value
     return msgspec.structs.replace(options, **given) if given else options
 
 

@@ -92,8 +92,11 @@ class Eager:
             this = self._prepare(task, task_id, args, dict(kwargs), options)
             this.request.in_place = in_place
             outcome = execution.perform(this)
-            self._keep(this, outcome)
             error = this.error.exception if this.error is not None else None
+            if error is not None and not isinstance(error, Exception):
+                # Ctrl-C or sys.exit(): meant for the program, which runs the task itself.
+                raise error
+            self._keep(this, outcome)
             if isinstance(error, Retry) and isinstance(error.follow_up, tuple):
                 args, kwargs, options = error.follow_up
                 continue

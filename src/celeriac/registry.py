@@ -106,7 +106,8 @@ class Registrar:
         options = dict(options)
         lazy = options.pop("lazy", True)
         accept = options.pop("filter", None)
-        check_function(options.get("name") or fun.__name__, fun)
+        base: type[AnyTask] = options.get("base") or self.app.likely_base
+        check_function(options.get("name") or fun.__name__, fun, base)
         check_options(options.get("name") or fun.__name__, options, options.get("base"))
         if options.pop("shared", False):
             share(fun, options)
@@ -114,7 +115,6 @@ class Registrar:
             return accept(self.make(fun, options))  # type: ignore[no-any-return]
         if not lazy or self.finalized:
             return self.make(fun, options)
-        base: type[AnyTask] = options.get("base") or self.app.likely_base
         kind = pending_class(base)  # type: ignore[arg-type]  # python/mypy#11469
         task = kind(lambda itself: self.make(fun, options, itself))
         self._pending.append(task)
@@ -176,6 +176,8 @@ class Registrar:
 
     def _enter(self, task: AnyTask) -> AnyTask:
         task.app = self.app  # type: ignore[assignment]
+        # That of the function, for functools.wraps and for all who print names of callables.
+        task.__dict__.setdefault("__name__", type(task).__name__)
         self.registry[task.name] = task
         if self.finalized:
             self._bind(task)
@@ -260,7 +262,7 @@ def shared_task(*args: Any, **options: Any) -> Any:
 def _shared_proxy(fun: Any, options: dict[str, Any]) -> Any:
     if type(fun) is Proxy or isinstance(fun, Task):
         raise TypeError(f"{fun!r} is a task already; apply shared_task once, to the function")
-    check_function(options.get("name") or fun.__name__, fun)
+    check_function(options.get("name") or fun.__name__, fun, options.get("base") or Task)
     check_options(options.get("name") or fun.__name__, options, options.get("base"))
     options = {key: value for key, value in options.items() if key not in ("shared", "lazy")}
     share(fun, options)

@@ -132,7 +132,9 @@ class Task(TaskPolicy, Generic[P, R]):
     def request(self) -> Context:
         """The request of the run that is going on; an empty one outside of runs (TASK-25)."""
         request = current.get()
-        return request if request is not None and request.task == self.name else Context()
+        while request is not None and request.task != self.name:
+            request = request.caller  # Of a run that has called another task here.
+        return Context() if request is None else request
 
     def push_request(self, *args: Any, **fields: Any) -> None:
         """Be in a run with these fields until ``pop_request``; for tests of what a run does."""
@@ -158,8 +160,10 @@ class Task(TaskPolicy, Generic[P, R]):
         ``broker_timeout`` seconds.
         """
         options = self.options
-        if not self._is_plain:
-            return self._call(args, kwargs, options)
+        own = type(self).apply_async is not _APPLY_ASYNC or "apply_async" in self.__dict__
+        if own or not self._is_plain:
+            # Of a subclass, or put there by a program that watches calls: it sees all of them.
+            return self.apply_async(args, kwargs)
         if self._check is not None:
             self._check(*args, **kwargs)
         client = self.app.client
@@ -417,6 +421,8 @@ class Task(TaskPolicy, Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task: {self.name}>"
 
+
+_APPLY_ASYNC = Task.apply_async
 
 HANDLERS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 

@@ -160,8 +160,10 @@ def make_task(
     return task
 
 
-def check_function(name: str, fun: Callable[..., Any]) -> None:
-    """Raise TypeError for what cannot be the function of a task."""
+def check_function(name: str, fun: Callable[..., Any], base: type[Task[Any, Any]]) -> None:
+    """Raise TypeError for what cannot be the function of a task of this base class."""
+    if base.__call__ is not Task.__call__:
+        return  # It may await what the function returns.
     code = getattr(fun, "__code__", None)
     if code is not None and code.co_flags & 0x80:  # CO_COROUTINE
         raise TypeError(

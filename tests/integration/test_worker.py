@@ -290,6 +290,12 @@ class TestRequest:
         assert (found["root_id"], found["parent_id"]) == ("root", first.id)
         assert first.children == [second]
 
+    @pytest.mark.follows("APP-02", "APP-35")
+    def test_the_app_of_the_worker_is_the_current_one(self, worker: WorkerProcess) -> None:
+        name, sent = working.asks_for_the_app.delay().get(WAIT)
+        assert name == app.main
+        assert app.AsyncResult(sent).get(WAIT) == 3
+
     @pytest.mark.follows("TASK-45")
     def test_waiting_for_another_task_is_refused(self, worker: WorkerProcess) -> None:
         error = raised_by(working.waits_for_another.delay())

@@ -1,5 +1,6 @@
 """app.py: settings, the registry of tasks, and what is opened on first use."""
 
+import asyncio
 import inspect
 import os
 import sys
@@ -199,6 +200,21 @@ def test_an_async_function_is_refused_with_what_to_do(app: Celery) -> None:
 
     with pytest.raises(TypeError, match=r"fetch is an async function.*asyncio\.run"):
         app.task(fetch)
+
+
+@pytest.mark.follows("TASK-03")
+def test_a_class_that_calls_in_its_own_way_may_await(app: Celery) -> None:
+    class Awaiting(Task[Any, Any]):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return asyncio.run(super().__call__(*args, **kwargs))
+
+    async def double(x: int) -> Any:
+        return 2 * x
+
+    mine: Any = app.task(base=Awaiting)(double)
+    assert mine.apply((2,)).get() == 4
+    all_of_them: Any = Celery(task_cls=Awaiting, set_as_current=False).task(double)
+    assert all_of_them(3) == 6
 
 
 @pytest.mark.follows("TASK-32")
@@ -434,6 +450,7 @@ def test_urls_choose(app: Celery) -> None:
     assert isinstance(app.broker, MemoryBroker)
     assert isinstance(app.store, MemoryStore)
     assert Celery("x", broker="memory://", backend="disabled://").store is None
+    assert isinstance(Celery("x", backend="cache+memory://").store, MemoryStore)
 
 
 @pytest.mark.parametrize("part", ["broker", "backend"])

@@ -157,6 +157,19 @@ def test_steering_is_a_state(app: Celery, steer: Exception, state: str) -> None:
     assert steered.apply(throw=True).state == state
 
 
+@pytest.mark.follows("CALL-15", "CALL-16")
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_what_ends_a_program_does_so(always: Celery, error: BaseException) -> None:
+    @always.task
+    def stop() -> None:
+        raise error
+
+    for run in (stop.delay, stop.apply):
+        with pytest.raises(type(error)) as caught:
+            run()
+        assert caught.value is error
+
+
 @pytest.mark.follows("TASK-35", "CALL-16")
 def test_handlers_and_signals_are_called_and_may_fail(app: Celery) -> None:
     heard: list[str] = []

@@ -3,6 +3,7 @@
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,8 @@ def test_a_task_has_the_metadata_of_its_function() -> None:
     with pytest.raises(TypeError, match="missing 1 required"):
         task.__header__()  # type: ignore[attr-defined]
     assert type(task).__name__ == "add"
+    assert task.__name__ == "add"  # type: ignore[attr-defined]
+    assert wraps(task)(lambda: None).__name__ == "add"
 
 
 @pytest.mark.follows("TASK-43")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -49,6 +50,54 @@ def inside(task: Task[Any, Any], **fields: Any) -> Iterator[Context]:
 
 
 # -- sending
+
+
+@pytest.mark.follows("TASK-25")
+def test_a_run_that_calls_another_task_keeps_its_request() -> None:
+    app = memory_app()
+
+    @app.task(name="inner")
+    def inner() -> list[Any]:
+        return [outer.request.id, inner.request.called_directly]
+
+    @app.task(name="outer")
+    def outer() -> list[Any]:
+        return inner()
+
+    assert outer.apply(task_id="mine").get() == ["mine", True]
+    assert inner() == [None, True]
+
+
+@pytest.mark.follows("CALL-01")
+def test_delay_is_an_apply_async_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class Watched(Task[Any, Any]):
+        def apply_async(self, *args: Any, **options: Any) -> Any:
+            calls.append(args)
+            return super().apply_async(*args, **options)
+
+    app = memory_app()
+    add = app.task(base=Watched)(lambda x, y=0: x + y)
+    add.delay(1, y=2)
+    add.s(3).delay()
+    assert calls == [((1,), {"y": 2}), ((3,), {})]
+    other = app.task(name="other")(lambda: None)
+    for owner in (Task, other):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, "apply_async", lambda *_: "watched")
+            assert other.delay() == "watched"
+    assert isinstance(other.delay(), AsyncResult)
+
+
+@pytest.mark.follows("CALL-21")
+def test_a_uuid_is_an_id_as_it_is() -> None:
+    app = memory_app()
+    add = app.task(name="sums.add")(lambda: None)
+    given = UUID(int=5)
+    for result in (add.apply_async(task_id=given), app.send_task("sums.add", task_id=given)):
+        assert result.id == str(given)
+    assert add.apply(task_id=given).id == str(given)
 
 
 @pytest.mark.follows("CALL-01")

@@ -351,7 +351,8 @@ def run(descriptors: list[int]) -> None:
         return
     config = msgspec.structs.replace(config, child=with_settings(config.child, app.settings))
     packets.send(control, _encode_hello(manifest))
-    app.close()
+    # Not app.close(), after which it were the current app of the children no more.
+    app.connections.close()
     gc.collect()
     gc.freeze()
     become_subreaper()
