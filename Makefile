@@ -6,12 +6,15 @@ ENV := .venv
 BIN := $(ENV)/bin
 RUNTIME := $(ENV)/.celeriac-runtime
 DEV := $(ENV)/.celeriac-dev
+FUZZING := $(ENV)/.celeriac-fuzz
 CHECKED := $(wildcard src tests benchmarks examples)
 # In this order: what fails fast comes first.
-TESTS := $(wildcard $(addprefix tests/,unit contract integration faults interop))
+TESTS := $(wildcard $(addprefix tests/,unit contract fuzz integration faults interop))
 
 # More options for pytest: make unit PYTEST="-k settlement -x"
 PYTEST ?=
+# Seconds for each target of make fuzz; there are 15, and two run side by side.
+FUZZ_SECONDS ?= 60
 DOCS_OUTPUT := docs/_build/html
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -24,7 +27,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # The parts of `test` run one after the other, also under `make -j`: they share two cores and a screen.
 .NOTPARALLEL:
 .PHONY: help env demo test check bench docs format lint types architecture \
-        unit contract integration faults interop fix dist clean
+        unit contract integration faults interop fuzz fix dist clean
 
 help: ## Say what there is to make
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +68,9 @@ interop: $(DEV) ## Test against bytes that Celery wrote
 unit contract integration faults interop:
 	$(BIN)/python -m pytest $(PYTEST) tests/$@
 
+fuzz: $(FUZZING) ## Give every decoder hostile bytes: make fuzz FUZZ_SECONDS=600
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
 env: $(DEV) ## Make the environment in .venv, for editors and for running things by hand
 
 fix: $(DEV) ## Correct format and what lint can correct
@@ -84,3 +90,7 @@ $(RUNTIME): pyproject.toml
 $(DEV): pyproject.toml
 	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) '.[dev]'
 	@touch $@ $(RUNTIME)
+
+$(FUZZING): pyproject.toml
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) '.[dev,fuzz]'
+	@touch $@ $(DEV) $(RUNTIME)

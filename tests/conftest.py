@@ -9,7 +9,7 @@ import pytest
 # What fixtures assert is shown in full, as in the tests themselves.
 pytest.register_assert_rewrite("tests.fixtures")
 
-_FOLDERS = ("unit", "contract", "integration", "faults", "interop")
+_FOLDERS = ("unit", "contract", "fuzz", "integration", "faults", "interop")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -52,6 +52,9 @@ def run(host: Host, job: Job, port: Port) -> Outcome | None:
     try:
         this = prepare(host, job, port)
     except (SerializationError, SecurityError, NotRegistered) as error:
+        message = job.message
+        text = "Task %s[%s] of queue %s cannot be run and is dead-lettered: %s"
+        log.error(text, message.task, message.id, job.queue, error)
         return Outcome(ending=Ending.UNDECODABLE, reason=str(error))
     if job.asks and not port.ask(job.number):
         return None

@@ -15,7 +15,7 @@ from celeriac.message import Message
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import Job
 from celeriac.run import AnyTask, ExceptionInfo, Host, Port, delivery_info_of
-from celeriac.told import told_request
+from celeriac.told import tell_body, told_request
 from celeriac.wire import result as wire_result
 from celeriac.wire import serializers
 
@@ -60,10 +60,14 @@ def _find(host: Host, name: str) -> AnyTask | str:
 
 
 def mourn(host: Host, message: Message, text: str, error: BaseException, hostname: str) -> None:
-    """Call the failure handlers of a run whose process was killed or lost (PROT-01)."""
+    """Call the failure handlers of a run whose process was killed or lost (PROT-01).
+
+    Raises as ``wire.task.decode_body`` does for a message that cannot be read.
+    """
     task = host.find_task(message.task)
     accept = serializers.accepted(host.settings.accept_content)
-    request = told_request(message, hostname, {}, accept)
+    request = told_request(message, hostname, {}, accept=frozenset())
+    tell_body(request, message, accept)
     request.instance = task
     token = current.set(request)
     info = ExceptionInfo(error, None, text)

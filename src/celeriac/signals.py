@@ -204,7 +204,7 @@ after_task_publish = Signal(
 )
 """The broker has taken a message. Sender: the task's name."""
 task_sent = Signal(("task_id", "task", "args", "kwargs", "eta", "taskset"), name="task_sent")
-"""Known, and never fired: Celery has deprecated it in favour of ``after_task_publish``."""
+"""The same in an old form, which Celery has deprecated in favour of ``after_task_publish``."""
 
 # -- deliveries: in the spare child. Sender: the worker's name, which knows its ``app`` ------------
 

@@ -117,7 +117,7 @@ class Task(TaskPolicy, Generic[P, R]):
         A class that overrides this is called by the worker in place of ``run`` (TASK-03).
         """
         request = current.get()
-        if request is not None and request.through_call:
+        if request is not None and request.through_call and request.instance is self:
             # The worker has come through an overridden __call__: the context is set already.
             request.through_call = False
             return self.run(*args, **kwargs)  # type: ignore[no-any-return]

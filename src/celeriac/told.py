@@ -104,11 +104,16 @@ def told_request(
     own = fields.keys() - wire_task.PROTOCOL_HEADERS
     request.headers = {name: fields[name] for name in own}
     try:
-        body = wire_task.open_body(message, fields.get("compression"), accept)
+        tell_body(request, message, accept)
     except (SerializationError, SecurityError):
-        return request
-    request.__dict__.update(body.embed, args=body.args, kwargs=body.kwargs)
+        pass  # It is told without arguments.
     return request
+
+
+def tell_body(request: Context, message: Message, accept: frozenset[str] | None) -> None:
+    """Put what a message's body says into a request. Raises as ``wire.task.decode_body`` does."""
+    body = wire_task.open_body(message, request.get("compression"), accept)
+    request.update(body.embed, args=body.args, kwargs=body.kwargs)
 
 
 def delivery_info(queue: str, priority: int, redelivered: bool) -> dict[str, Any]:

@@ -173,7 +173,8 @@ class TestChildren:
         pids = children(bench, 2)
         assert bench.run("add", 1, 1) == 2
         assert len(words(home, "before")) == 2
-        assert {pid for pid, *_ in notes(home)} == {template_pid(bench), *pids}
+        # A child is known before it has said that it is ready.
+        eventually(lambda: {pid for pid, *_ in notes(home)} == {template_pid(bench), *pids})
         bench.pool.drain()
         bench.until(lambda: not bench.pool._kin)
         assert [words_ for _, *words_ in notes(home) if words_ == ["init", HOST]] == [

@@ -13,6 +13,7 @@ from celeriac.cli.main import celeriac
 from celeriac.completion import Settlement
 from celeriac.findings import KINDS
 from celeriac.outcome import Ending
+from celeriac.signals import CATALOGUE
 from celeriac.worker.settlement import Decision, settle
 from tests.fixtures.deliveries import options
 
@@ -117,6 +118,15 @@ class TestTheStates:
         drawing = section(self.PAGE, "The states").split("```")[1]
         unstored = {states.RECEIVED, states.REJECTED}
         assert set(re.findall(r"\b[A-Z]{4,}\b", drawing)) == states.ALL_STATES - unstored
+
+
+class TestTheSignals:
+    PAGE = "guide/signals.md"
+
+    def test_every_signal_is_listed_with_its_arguments(self) -> None:
+        text = (DOCS / self.PAGE).read_text("utf-8")
+        listed = {code(row[0]): set(re.findall(r"`(\w+)`", row[1])) for row in rows(text, 5)}
+        assert listed == {name: signal.providing_args for name, signal in CATALOGUE.items()}
 
 
 class TestTheCommandLine:

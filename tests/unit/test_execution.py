@@ -439,3 +439,21 @@ def test_a_soft_limit_may_come_in_user_code_only(app: Celery, diary: Diary) -> N
         "after_return": False,
     }
     assert port.inside is False
+
+
+@pytest.mark.follows("TASK-03", "TASK-26")
+def test_a_task_called_inside_of_one_that_overrides_call_has_a_request_of_its_own(
+    app: Celery,
+) -> None:
+    """Its class calls ``run`` itself, as a class that gives each run a context of its own does."""
+
+    class Wrapped(Task[Any, Any]):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return self.run(*args, **kwargs)
+
+    @app.task(bind=True)
+    def inner(self: Any) -> bool:
+        return bool(self.request.called_directly)
+
+    outer: Any = app.task(base=Wrapped, name="outer")(lambda: [inner()][0])
+    assert document(run_sent(app, outer.delay)).result is True

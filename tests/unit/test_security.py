@@ -10,17 +10,14 @@ from celeriac import Celery
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.outcome import Ending
 from celeriac.wire import serializers
-from tests.fixtures.certificates import certificate_file, key_file
+from tests.fixtures.certificates import certificate_file, key_file, sign_no_more
 from tests.fixtures.runs import claim, document, memory_app, run
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     yield
-    serializers.disable_insecure_serializers()
-    if serializers.is_known("auth"):
-        serializers.unregister("auth")
-    serializers._state["signing"] = None
+    sign_no_more()
 
 
 @pytest.fixture

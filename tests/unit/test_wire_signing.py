@@ -20,7 +20,7 @@ from celeriac.exceptions import (
 )
 from celeriac.wire import result, serializers, signing
 from celeriac.wire.serializers import DATA, accepted
-from tests.fixtures.certificates import certificate_file, key_file, rsa_key
+from tests.fixtures.certificates import certificate_file, key_file, rsa_key, sign_no_more
 
 SEPARATOR = b"\x00\x01"
 DAY = timedelta(days=1)
@@ -29,10 +29,7 @@ DAY = timedelta(days=1)
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     yield
-    serializers.disable_insecure_serializers()
-    if serializers.is_known("auth"):
-        serializers.unregister("auth")
-    serializers._state["signing"] = None
+    sign_no_more()
 
 
 @pytest.fixture

@@ -191,7 +191,15 @@ def test_a_body_has_celerys_text() -> None:
     )
 
 
-@given(st.lists(values), st.dictionaries(st.text(), values), st.none() | st.lists(values), values)
+signatures_of = st.dictionaries(st.text(), values)
+
+
+@given(
+    st.lists(values),
+    st.dictionaries(st.text(), values),
+    st.none() | st.lists(signatures_of),
+    st.none() | signatures_of,
+)
 @settings(deadline=None, max_examples=50)
 def test_bodies_survive(args: Any, kwargs: Any, signatures: Any, chord: Any) -> None:
     body = decode_body(encode_body(tuple(args), kwargs, signatures, None, signatures, chord))

@@ -65,7 +65,11 @@ def nearest(spelling: str) -> str | None:
 
 def nearest_of(spelling: str, known: Iterable[str], most: int) -> str | None:
     """The name among ``known`` that differs least, by ``most`` letters at the most, or None."""
-    smallest, name = min((_distance(spelling, name), name) for name in sorted(known))
+    # It takes so many letters to make them equally long: what is far too long is not compared at all.
+    near = (name for name in sorted(known) if abs(len(name) - len(spelling)) <= most)
+    smallest, name = min(
+        ((_distance(spelling, name), name) for name in near), default=(most + 1, "")
+    )
     return name if smallest <= most else None
 
 

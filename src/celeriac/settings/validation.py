@@ -32,7 +32,7 @@ def coerce(name: str, value: object, source: str = "") -> Any:
     for kind in kinds:
         try:
             return _CONVERSIONS[kind][0](value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, ArithmeticError):
             continue
     where = f" in {source}" if source else ""
     *others, last = (_CONVERSIONS[kind][1] for kind in kinds)

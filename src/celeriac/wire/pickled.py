@@ -8,6 +8,7 @@ values of a pickle and runs nothing: for those who only want to know what a mess
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 from celeriac.wire import homes
@@ -102,6 +103,8 @@ class _Reader(pickle.Unpickler):
 
 # -- looking without running --
 
+_PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+
 
 class _Opaque:
     """Stands for whatever a pickle would have built; takes anything and does nothing."""
@@ -149,4 +152,16 @@ def outline(data: bytes) -> Any:
 
     Nothing is imported and no code of the data's choice runs. Raises what unpickling raises.
     """
+    _check(data)
     return _Looker(io.BytesIO(data)).load()
+
+
+def _check(data: bytes) -> None:
+    """Refuse a pickle that asks for more memory than its own length justifies.
+
+    The reader reserves what a number in the data names, before it looks whether there is so much:
+    six bytes can ask for a memo of 60 GiB.
+    """
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in _PUTS and isinstance(argument, int) and argument > len(data):
+            raise pickle.UnpicklingError(f"a memo of {argument} entries in {len(data)} bytes")

@@ -39,6 +39,7 @@ _FROM_BODY = (
     "origin",
     "ignore_result",
 )
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 def encode_v1(
@@ -99,10 +100,10 @@ def upgraded(message: Message, accept: frozenset[str]) -> Message:
             "cannot read task headers: they name no task, and the body is none of protocol 1: "
             f"{saferepr(body, 80)}"
         )
-    found = {name: _plain(body[name]) for name in _FROM_BODY if name in body}
+    given = {name: body[name] for name in _FROM_BODY if name in body} | _texts(body)
     if "taskset" in body:
-        found["group"] = body["taskset"]
-    found = {**found, **_texts(body), **headers}
+        given["group"] = body["taskset"]
+    found = {name: _plain(name, value) for name, value in given.items()} | headers
     found["root_id"] = found.get("root_id") or found.get("id")
     try:
         written = json.encode(found, "headers")
@@ -137,6 +138,15 @@ def _texts(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """Return a time as text: a serializer may know dates."""
+def _plain(name: str, value: Any) -> Any:
+    """Return a time as text: a serializer may know dates.
+
+    No header is more than a pair of limits. Raises DecodeError for what is nested deeper: a few
+    bytes of a pickle can stand for more nodes than can ever be written.
+    """
+    parts = value if isinstance(value, list | tuple) else (value,)
+    if len(parts) > 2 or any(isinstance(part, _CONTAINERS) for part in parts):
+        raise DecodeError(
+            f"cannot read a message of protocol 1: its {name} is {saferepr(value, 80)}"
+        )
     return value.isoformat() if isinstance(value, datetime) else value

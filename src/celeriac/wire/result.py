@@ -199,7 +199,7 @@ def _decode_slowly(data: bytes, serializer: str, accept: frozenset[str] | None) 
         mapping["stamps"] = {name: mapping[name] for name in known}
     try:
         return msgspec.convert(mapping, ResultDocument)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of keys that are no text, too
         raise DecodeError(f"cannot read result document: {error}") from error
 
 

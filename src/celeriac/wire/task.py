@@ -7,6 +7,7 @@ until it reaches the process that runs the task. What protocol 1 has in place of
 """
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Annotated, Any
 
 import msgspec
@@ -144,6 +145,8 @@ PROTOCOL_HEADERS = frozenset(_Document.__struct_fields__)
 _HEADERS = msgspec.json.Decoder(Headers)
 _DOCUMENT = msgspec.json.Encoder()
 _PARTS = ("args", "kwargs", "embed")
+_LINKS = ("callbacks", "errbacks", "chain", "chord")
+_LINK_NAMES = frozenset(_LINKS)
 _EMPTY_EMBED = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 
 
@@ -169,12 +172,17 @@ def _decode_loosely(raw: bytes) -> Headers:
     names = Headers.__struct_fields__
     given = {name: document[name] for name in names if document.get(name) is not None}
     try:
-        return msgspec.convert(given, Headers)
-    except msgspec.ValidationError as error:
+        found = msgspec.convert(given, Headers)
+        for text in (found.task, found.id):
+            text.encode()  # lone surrogates can be no name and no key
+        if any(map(isnan, filter(None, found.timelimit))):
+            raise ValueError("timelimit is no number of seconds")
+    except ValueError as error:  # of a surrogate where a number should be, too
         raise DecodeError(
             f"cannot read task headers: {error} (task {saferepr(given.get('task'), 80)}, "
             f"id {saferepr(given.get('id'), 80)})"
         ) from error
+    return found
 
 
 def encode_headers(call: Call) -> bytes:
@@ -297,7 +305,8 @@ def decode_body(
         body = serializers.decode(data, content_type, content_encoding, accept)
     if type(body) is list and len(body) == 3:
         args, kwargs, embed = body
-        if type(args) is list and type(kwargs) is dict and type(embed) is dict:
+        plain = type(args) is list and type(kwargs) is dict and type(embed) is dict
+        if plain and embed.keys() <= _LINK_NAMES and not any(embed.values()):
             return Body(args, kwargs, embed)
     return _loose_body(body)
 
@@ -330,7 +339,21 @@ def _body(args: Any, kwargs: Any, embed: Any) -> Body:
         raise DecodeError(f"cannot read task body: kwargs is {_shape(kwargs)} instead of a mapping")
     if not isinstance(embed, dict):
         raise DecodeError(f"cannot read task body: embed is {_shape(embed)} instead of a mapping")
-    return Body(args, kwargs, embed)
+    links = {name: embed[name] for name in _LINKS if name in embed}
+    for name, link in links.items():
+        _check_link(name, link)
+    return Body(args, kwargs, links)
+
+
+def _check_link(name: str, link: Any) -> None:
+    """Refuse what cannot be followed: better before the task runs than after it."""
+    if not link or isinstance(link, dict):
+        return
+    if name == "chord" or not isinstance(link, list | tuple):
+        raise DecodeError(f"cannot read task body: {name} is {_shape(link)} instead of signatures")
+    for one in link:
+        if not isinstance(one, dict):
+            raise DecodeError(f"cannot read task body: {_shape(one)} among {name} is no signature")
 
 
 def _shape(value: Any) -> str:
@@ -364,4 +387,5 @@ def parse_time(text: str) -> float:
     try:
         return clock.parse_iso(text)
     except (ValueError, TypeError, OverflowError) as error:
-        raise DecodeError(f"cannot read {saferepr(text, 80)} as a time: {error}") from error
+        shown = saferepr(str(error), 80)
+        raise DecodeError(f"cannot read {saferepr(text, 80)} as a time: {shown}") from error
