@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from time import time_ns
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +16,9 @@ from msgspec import Struct
 from celeriac.context import Context
 from celeriac.queues import Exchange, Queue
 from celeriac.routing.router import TaskRouter
+
+if TYPE_CHECKING:
+    from uuid import UUID  # Not at run time: it is slow to import.
 
 Moment = datetime | str
 """A point in time: a datetime (naive is in the app's zone) or ISO 8601 text."""
@@ -30,7 +33,7 @@ Links = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 class RunOptions(TypedDict, total=False):
     """The options of ``retry``, by name: those of a call, but for its time."""
 
-    task_id: object
+    task_id: "str | UUID | None"
     expires: float | Moment | None
     queue: str | Queue | None
     exchange: str | Exchange | None
@@ -173,7 +176,7 @@ def changed(options: Options, by: Mapping[str, Any]) -> Options:
                 f"options are: {', '.join(sorted(_NAMES))}"
             )
         if value is not None or name in CLEARED:
-            # Any text is an id (CALL-21), and UUIDs are given as they are.
+            # Any text is an id (CALL-21); a UUID is given as it is.
             given[name] = str(value) if name == "task_id" else value
     return msgspec.structs.replace(options, **given) if given else options
 

@@ -3,6 +3,8 @@
 import logging
 import pickle
 import time
+import tracemalloc
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -96,10 +98,25 @@ def test_a_body_that_a_child_refuses_is_logged(caplog: pytest.LogCaptureFixture)
 
 
 class TestPicklesThatAreOnlyLookedAt:
-    @pytest.mark.parametrize("data", [b"\x80\x02]r\xff\xff\xff\x1f.", b"]p4294967295\n."])
-    def test_a_memo_of_gigabytes(self, data: bytes) -> None:
-        with pytest.raises(pickle.UnpicklingError, match="a memo of"):
-            pickled.outline(data)
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"\x80\x02]r\xff\xff\xff\x0f.",
+            b"]p268435455\n.",
+            b"\x80\x05\x96\0\0\0\x80\0\0\0\0.",
+            # The reader in C skips the rest of a frame when another begins in it.
+            b"\x80\x04\x95\x0c\0\0\0\0\0\0\0]\x95\x06\0\0\0\0\0\0\0C\x06r\xff\xff\xff\x0f..",
+        ],
+        ids=["place", "place in digits", "length", "frames"],
+    )
+    def test_numbers_in_it_reserve_no_memory(self, data: bytes) -> None:
+        tracemalloc.start()
+        try:
+            with suppress(pickle.UnpicklingError, ValueError):
+                pickled.outline(data)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
 
     def test_a_frame_inside_of_a_frame(self) -> None:
         """The reader in C lost its place, and came upon what only looks like a memo."""

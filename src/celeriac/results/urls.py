@@ -25,7 +25,10 @@ def open_store(url: str, timeout: float) -> ResultStore | None:
         from celeriac.results.sqlite import SqliteStore
 
         return SqliteStore(path_in(url), timeout)
-    if colon and scheme in ("memory", "cache+memory"):  # As suites that were written for Celery say.
+    if colon and scheme in (
+        "memory",
+        "cache+memory",
+    ):  # As suites that were written for Celery say.
         from celeriac.results.memory import MemoryStore
 
         return MemoryStore()
