@@ -118,13 +118,6 @@ class TestPicklesThatAreOnlyLookedAt:
         finally:
             tracemalloc.stop()
 
-    def test_a_frame_inside_of_a_frame(self) -> None:
-        """The reader in C lost its place, and came upon what only looks like a memo."""
-        text = b"r\x7f\x7f\x00\x00"
-        inner = b"\x95" + (7).to_bytes(8, "little")
-        outer = b"\x95" + (12).to_bytes(8, "little") + b"]" + inner + b"U\x05"
-        assert pickled.outline(b"\x80\x04" + outer + text + b"a.") == [text.decode()]
-
     def test_a_field_that_stands_for_more_than_can_be_written(self) -> None:
         node: Any = "x"
         for _ in range(60):
