@@ -336,6 +336,7 @@ ODD_PICKLES = (
     b"I" + b"9" * 5000 + b"\n.",
     b"}(U\x04taskU\x01xU\x02id]h\x00s.",
     _shared_pickle(),
+    b"\x80\x04\x95\x0c" + bytes(7) + b"]\x95\x07" + bytes(7) + b"U\x05r\xff\xff\xff\x1fa.",
 )
 
 

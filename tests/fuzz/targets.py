@@ -31,7 +31,16 @@ from celeriac.pools.base import Job
 from celeriac.settings import Configuration, Settings
 from celeriac.settings.table import NAMES
 from celeriac.settings.validation import coerce
-from celeriac.wire import compression, json, legible, result, serializers, signing, task
+from celeriac.wire import (
+    compression,
+    culprit,  # noqa: F401 - loaded when something cannot be written
+    json,
+    legible,
+    result,
+    serializers,
+    signing,
+    task,
+)
 from celeriac.wire.protocol1 import upgraded
 from celeriac.worker.dispatcher import Deferred, Dispatcher, Refused
 from celeriac.worker.documents import Documents
