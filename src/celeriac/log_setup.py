@@ -163,14 +163,9 @@ class Logging:
         if isinstance(logfile, str) and hostname:
             logfile = log_file(logfile, hostname, self.index)
         settings = self.app.settings
-        setup = _Setup(
-            level_number(loglevel) or logging.WARNING,
-            logfile,
-            format or settings.worker_log_format,
-            settings.worker_log_datefmt if datefmt is None else datefmt,
-            self.supports_color(colorize, logfile),
-            _style(settings),
-        )
+        format = format or settings.worker_log_format
+        datefmt = settings.worker_log_datefmt if datefmt is None else datefmt
+        setup = self._completed(loglevel, logfile, format, datefmt, colorize)
         _State.before = {
             one: _as_it_is(one) for one in (logging.root, _warnings, _processes, *HOUSE)
         }
@@ -183,6 +178,18 @@ class Logging:
             raise
         _enable()
         return _State.answers
+
+    def _completed(
+        self,
+        loglevel: int | str | None,
+        logfile: Any,
+        format: str,
+        datefmt: str | None,
+        colorize: bool | None,
+    ) -> "_Setup":
+        level = level_number(loglevel) or logging.WARNING
+        color = self.supports_color(colorize, logfile)
+        return _Setup(level, logfile, format, datefmt, color, _style(self.app.settings))
 
     def _set_up(self, setup: "_Setup") -> None:
         hijack = self.app.settings.worker_hijack_root_logger
@@ -216,14 +223,9 @@ class Logging:
     ) -> logging.Logger:
         """Give the loggers of tasks their own format, and return the one above all of them."""
         settings = self.app.settings
-        setup = _Setup(
-            level_number(loglevel) or logging.WARNING,
-            logfile,
-            format or settings.worker_task_log_format,
-            settings.worker_task_log_datefmt if datefmt is None else datefmt,
-            self.supports_color(colorize, logfile),
-            _style(settings),
-        )
+        format = format or settings.worker_task_log_format
+        datefmt = settings.worker_task_log_datefmt if datefmt is None else datefmt
+        setup = self._completed(loglevel, logfile, format, datefmt, colorize)
         if not _is_taken(task_root, task_top) and not self._is_the_users():
             _give(setup.handler(TaskFormatter), task_top)
             task_top.propagate = propagate
