@@ -16,7 +16,7 @@ import pytest
 from celeriac import states
 from celeriac.outcome import Ending
 from celeriac.pools.base import Finished, Limits, Lost, Started, Stored, Unrun
-from tests.fixtures.pool import HOST, Bench
+from tests.fixtures.pool import HOST, Bench, children
 from tests.fixtures.waiting import eventually
 
 OpenBench = Callable[..., Bench[Any]]
@@ -318,6 +318,8 @@ class SlotsContract:
     def test_fewer_slots_end_after_their_job(self, open_bench: OpenBench) -> None:
         bench = open_bench(3)
         visitors = dict(bench.occupy() for _ in range(3))
+        # A child works before its birth is known here, and cannot be told to end until then.
+        children(bench, 3)
         bench.supervisor(lambda: bench.pool.resize(1))
         waiting = [bench.submit("wait", bench.gate.address, word) for word in "abc"]
         for visitor in visitors.values():
