@@ -218,7 +218,7 @@ class Client:
 
     def _look_for_workers(self) -> None:
         """Warn once if nobody is there to do the work (embedded files only)."""
-        if not self.broker.location.startswith("sqlite:"):
+        if not self.broker.url.startswith("sqlite:"):
             return
         seen = self.broker.worker_seen()
         if seen is None or clock.wall() - seen > _WORKER_SEEN_WITHIN:

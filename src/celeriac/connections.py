@@ -98,10 +98,10 @@ class Connections:
                 close()
 
     def _open_broker(self) -> Broker:
-        return open_broker(self.broker_url, self._app.settings.broker_timeout)
+        return open_broker(self.broker_url, self._app.settings)
 
     def _open_store(self) -> ResultStore | None:
-        return open_store(self.store_url, self._app.settings.broker_timeout)
+        return open_store(self.store_url, self._app.settings)
 
     def _new_client(self) -> Client:
         with self._opening:

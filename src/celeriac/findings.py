@@ -170,10 +170,10 @@ def _duplicates(warned: Iterable[Any]) -> Found:
 
 
 def _addresses(app: Celery) -> Found:
-    timeout = app.settings.broker_timeout
+    settings = app.settings
     roads: dict[str, Callable[[], Any]] = {
-        "broker_url": lambda: open_broker(app.broker_url, timeout),
-        "result_backend": lambda: open_store(app.store_url, timeout),
+        "broker_url": lambda: open_broker(app.broker_url, settings),
+        "result_backend": lambda: open_store(app.store_url, settings),
     }
     for name, open_it in roads.items():
         try:

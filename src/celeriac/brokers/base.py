@@ -41,8 +41,14 @@ class Broker(ABC):
 
     url: str
     """The address it was opened with, passwords masked."""
-    location: str
-    """Identity of the server: a store with the same location can share a transaction."""
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Identity of the server: a store with the same location can share a transaction.
+
+        Where only the server knows it, it is asked, and this raises OperationalError when it is away.
+        """
 
     @abstractmethod
     def publish(self, publishes: Sequence[Publish]) -> None:
@@ -237,6 +243,17 @@ def spread(publishes: Sequence[Publish]) -> Sequence[Publish]:
         for publish in publishes
         for queue in (publish.queue, *publish.copies)
     ]
+
+
+def is_selected(letter: DeadLetter, which: DeadSelection) -> bool:
+    """Whether a dead letter meets every condition of a selection."""
+    message = letter.message
+    return (
+        (which.ids is None or letter.id in which.ids)
+        and (which.task_ids is None or message.id in which.task_ids)
+        and which.task in (None, message.task)
+        and which.queue in (None, letter.queue)
+    )
 
 
 def gives_back(settlement: Settlement) -> bool:

@@ -15,7 +15,7 @@ from time import monotonic
 
 from msgspec import Struct
 
-from celeriac.brokers.base import LEASE, Broker, Consumer, spread
+from celeriac.brokers.base import LEASE, Broker, Consumer, is_selected, spread
 from celeriac.clock import wall
 from celeriac.completion import SETTLED, STALE, Completion, Join, Settlement, Verdict, held
 from celeriac.exceptions import OperationalError
@@ -46,8 +46,12 @@ class MemoryBroker(Broker):
 
     def __init__(self) -> None:
         self.url = "memory://"
-        self.location = f"memory:{id(self):x}"
         self._server = _Server()
+
+    @property
+    def location(self) -> str:
+        """Identity of the server: this object."""
+        return f"memory:{id(self):x}"
 
     def sleep(self) -> None:
         """Be away: every call of this broker and of its consumers raises until ``wake_up``.
@@ -81,7 +85,9 @@ class MemoryBroker(Broker):
 
     def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
         with self._server as server:
-            return [letter for letter in reversed(server.dead) if _selected(letter, which)][:limit]
+            return [letter for letter in reversed(server.dead) if is_selected(letter, which)][
+                :limit
+            ]
 
     def revive(self, which: DeadSelection) -> int:
         with self._server as server:
@@ -446,16 +452,6 @@ class _Server:
 
     def exhume(self, which: DeadSelection) -> list[DeadLetter]:
         """Take dead letters out of the set; return them, oldest first."""
-        taken = [letter for letter in self.dead if _selected(letter, which)]
-        self.dead = [letter for letter in self.dead if not _selected(letter, which)]
+        taken = [letter for letter in self.dead if is_selected(letter, which)]
+        self.dead = [letter for letter in self.dead if not is_selected(letter, which)]
         return taken
-
-
-def _selected(letter: DeadLetter, which: DeadSelection) -> bool:
-    message = letter.message
-    return (
-        (which.ids is None or letter.id in which.ids)
-        and (which.task_ids is None or message.id in which.task_ids)
-        and which.task in (None, message.task)
-        and which.queue in (None, letter.queue)
-    )

@@ -1,10 +1,21 @@
 """From a URL to a broker. Drivers are imported when a URL asks for them."""
 
+from typing import Any
+
 from celeriac.brokers.base import Broker
 from celeriac.exceptions import ImproperlyConfigured
-from celeriac.settings import masked_url
+from celeriac.settings import Settings, masked_url
 
-SCHEMES = ("sqlite", "memory")
+REDIS = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+socket",
+    "sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+"""Schemes of Redis; those of a cluster are refused with a word about it."""
 
 
 def broker_url(url: str | tuple[str, ...] | None, name: tuple[str, str]) -> str:
@@ -24,22 +35,61 @@ def broker_url(url: str | tuple[str, ...] | None, name: tuple[str, str]) -> str:
     return url[0]
 
 
-def open_broker(url: str, timeout: float) -> Broker:
+def open_broker(url: str, settings: Settings) -> Broker:
     """Return the broker at this URL. Nothing is connected yet.
 
-    ``timeout`` is the total deadline of every call, in seconds. Raises ImproperlyConfigured.
+    The settings say what the URL does not: ``broker_timeout``, the total deadline of every call, TLS,
+    and ``broker_transport_options``. Raises ImproperlyConfigured.
     """
     scheme, colon, _ = url.partition("://")
-    if colon and scheme == "sqlite":
-        from celeriac.brokers.sqlite.broker import SqliteBroker
-        from celeriac.embedded.place import path_in
+    if not colon or scheme not in OPENERS:
+        raise ImproperlyConfigured(
+            f"broker_url {masked_url(url)!r} names no broker of this version; write "
+            f"{' or '.join(s + '://...' for s in SCHEMES)}, or leave it out for the embedded file"
+        )
+    return OPENERS[scheme](url, settings)
 
-        return SqliteBroker(path_in(url), timeout)
-    if colon and scheme == "memory":
-        from celeriac.brokers.memory import MemoryBroker
 
-        return MemoryBroker()
-    raise ImproperlyConfigured(
-        f"broker_url {masked_url(url)!r} names no broker of this version; write "
-        f"{' or '.join(s + '://...' for s in SCHEMES)}, or leave it out for the embedded file"
+def _sqlite(url: str, settings: Settings) -> Broker:
+    from celeriac.brokers.sqlite.broker import SqliteBroker
+    from celeriac.embedded.place import path_in
+
+    return SqliteBroker(path_in(url), settings.broker_timeout)
+
+
+def _memory(url: str, settings: Settings) -> Broker:
+    from celeriac.brokers.memory import MemoryBroker
+
+    return MemoryBroker()
+
+
+def _redis(url: str, settings: Settings) -> Broker:
+    try:
+        from celeriac.brokers.redis.broker import RedisBroker
+    except ImportError as error:
+        raise missing_driver("broker_url", url, "redis", error) from error
+    return RedisBroker(url, settings.broker_timeout, broker_options(settings))
+
+
+OPENERS = {
+    "sqlite": _sqlite,
+    "memory": _memory,
+    **dict.fromkeys(REDIS, _redis),
+}
+SCHEMES = ("sqlite", "memory", "redis", "rediss", "unix", "sentinel")
+
+
+def broker_options(settings: Settings) -> dict[str, Any]:
+    """Return ``broker_transport_options``, with what ``broker_use_ssl`` says as ``ssl`` among them."""
+    options = dict(settings.broker_transport_options)
+    if settings.broker_use_ssl:
+        options["ssl"] = settings.broker_use_ssl
+    return options
+
+
+def missing_driver(setting: str, url: str, extra: str, error: ImportError) -> ImproperlyConfigured:
+    """Return the error that names the extra which brings a driver."""
+    return ImproperlyConfigured(
+        f"{setting} {masked_url(url)!r} needs a driver that is not installed ({error}); "
+        f'install it with: pip install "celeriac[{extra}]"'
     )

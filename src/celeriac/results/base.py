@@ -26,10 +26,20 @@ class ResultStore(ABC):
 
     url: str
     """The address it was opened with, passwords masked."""
-    location: str
-    """Identity of the server: a broker with the same location can share a transaction."""
     max_bytes: int = 256 * 1024 * 1024
     """The largest document it takes."""
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Identity of the server: a broker with the same location can share a transaction.
+
+        Where only the server knows it, it is asked, and this raises OperationalError when it is away.
+        """
+
+    def named(self, key: str) -> str:
+        """Return the key as it is called on the server: others may stand in front of it there."""
+        return key
 
     @abstractmethod
     def put(self, puts: Sequence[Put]) -> None:

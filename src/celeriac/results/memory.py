@@ -24,12 +24,16 @@ class MemoryStore(ResultStore):
 
     def __init__(self) -> None:
         self.url = "memory://"
-        self.location = f"memory:{id(self):x}"
         self.changed = Condition()
         self._awake = True
         # The document, its state, and the wall time at which it may be forgotten.
         self._documents: dict[str, tuple[bytes, str, float]] = {}
         self._watches: set[MemoryWatch] = set()
+
+    @property
+    def location(self) -> str:
+        """Identity of the server: this object."""
+        return f"memory:{id(self):x}"
 
     def sleep(self) -> None:
         """Be away: every call of this store and of its watches raises until ``wake_up``.

@@ -37,9 +37,13 @@ class SqliteStore(ResultStore):
 
     def __init__(self, path: str, timeout: float = 5.0) -> None:
         self.url = f"sqlite:///{path}"
-        self.location = f"sqlite:{path}"
         self.database = Database(path, timeout)
         self._ringer = Ringer()
+
+    @property
+    def location(self) -> str:
+        """Identity of the server: the file."""
+        return f"sqlite:{self.database.path}"
 
     def put(self, puts: Sequence[Put]) -> None:
         now = wall()

@@ -1,10 +1,12 @@
 """From a URL to a result store. Drivers are imported when a URL asks for them."""
 
+from collections.abc import Callable
+from typing import Any
+
+from celeriac.brokers.urls import REDIS, broker_options, missing_driver
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.results.base import ResultStore
-from celeriac.settings import masked_url
-
-SCHEMES = ("sqlite", "memory", "disabled")
+from celeriac.settings import Settings, masked_url
 
 
 def store_url(url: str | None, broker: str) -> str:
@@ -12,28 +14,64 @@ def store_url(url: str | None, broker: str) -> str:
     return broker if url is None else url
 
 
-def open_store(url: str, timeout: float) -> ResultStore | None:
+def open_store(url: str, settings: Settings) -> ResultStore | None:
     """Return the store at this URL, None for ``disabled://``. Nothing is connected yet.
 
-    ``timeout`` is the total deadline of every call, in seconds. Raises ImproperlyConfigured.
+    The settings say what the URL does not: ``broker_timeout``, the total deadline of every call, TLS,
+    and ``result_backend_transport_options``. Raises ImproperlyConfigured.
     """
     scheme, colon, _ = url.partition("://")
-    if scheme == "disabled":
-        return None
-    if colon and scheme == "sqlite":
-        from celeriac.embedded.place import path_in
-        from celeriac.results.sqlite import SqliteStore
+    if not colon or scheme not in OPENERS:
+        raise ImproperlyConfigured(
+            f"result_backend {masked_url(url)!r} names no store of this version; write "
+            f"{' or '.join(s + '://...' for s in SCHEMES)}, or leave it out: results are then kept "
+            "where the messages are"
+        )
+    return OPENERS[scheme](url, settings)
 
-        return SqliteStore(path_in(url), timeout)
-    if colon and scheme in (
-        "memory",
-        "cache+memory",
-    ):  # As suites that were written for Celery say.
-        from celeriac.results.memory import MemoryStore
 
-        return MemoryStore()
-    raise ImproperlyConfigured(
-        f"result_backend {masked_url(url)!r} names no store of this version; write "
-        f"{' or '.join(s + '://...' for s in SCHEMES)}, or leave it out: results are then kept "
-        "where the messages are"
-    )
+def _disabled(url: str, settings: Settings) -> None:
+    return None
+
+
+def _sqlite(url: str, settings: Settings) -> ResultStore:
+    from celeriac.embedded.place import path_in
+    from celeriac.results.sqlite import SqliteStore
+
+    return SqliteStore(path_in(url), settings.broker_timeout)
+
+
+def _memory(url: str, settings: Settings) -> ResultStore:
+    from celeriac.results.memory import MemoryStore
+
+    return MemoryStore()
+
+
+def _redis(url: str, settings: Settings) -> ResultStore:
+    try:
+        from celeriac.results.redis import RedisStore
+    except ImportError as error:
+        raise missing_driver("result_backend", url, "redis", error) from error
+    return RedisStore(url, settings.broker_timeout, store_options(settings))
+
+
+OPENERS: dict[str, Callable[[str, Settings], ResultStore | None]] = {
+    "disabled": _disabled,
+    "sqlite": _sqlite,
+    "memory": _memory,
+    "cache+memory": _memory,  # As suites that were written for Celery say.
+    **dict.fromkeys(REDIS, _redis),
+}
+SCHEMES = ("sqlite", "memory", "redis", "rediss", "unix", "sentinel", "disabled")
+
+
+def store_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of the store: those of the broker, if results are kept where messages are."""
+    if settings.result_backend is None:
+        return {**broker_options(settings), "global_keyprefix": None} | dict(
+            settings.result_backend_transport_options
+        )
+    options = dict(settings.result_backend_transport_options)
+    if settings.redis_backend_use_ssl:
+        options["ssl"] = settings.redis_backend_use_ssl
+    return options

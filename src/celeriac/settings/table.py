@@ -91,7 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     broker_transport: Annotated[str | None, Setting("*")] = None
     broker_transport_options: Annotated[Options, Setting("*", read=True)] = {}
     broker_url: Annotated[str | Strings | None, Setting("*", celery="amqp://", read=True)] = None
-    broker_use_ssl: Annotated[bool | Options, Setting("*")] = False
+    broker_use_ssl: Annotated[bool | Options, Setting("*", read=True)] = False
     broker_user: Annotated[str | None, Setting("*")] = None
     broker_vhost: Annotated[str | None, Setting("*")] = None
     broker_write_url: Annotated[str | Strings | None, Setting("*")] = None
@@ -163,7 +163,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         10_000
     )
     result_backend_thread_safe: Annotated[bool, Setting()] = False
-    result_backend_transport_options: Annotated[Options, Setting("CELERY_*")] = {}
+    result_backend_transport_options: Annotated[Options, Setting("CELERY_*", read=True)] = {}
     result_cache_max: Annotated[int | None, Setting("CELERY_MAX_CACHED_RESULTS", read=True)] = -1
     result_chord_expires: Annotated[float | None, Setting("CELERY_*")] = None
     result_chord_join_timeout: Annotated[float, Setting("CELERY_*")] = 3.0
@@ -320,7 +320,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     # -- result backend: Redis
     redis_backend_credential_provider: Annotated[Any, Setting()] = None
     redis_backend_health_check_interval: Annotated[float | None, Setting()] = None
-    redis_backend_use_ssl: Annotated[bool | Options | None, Setting("CELERY_*")] = None
+    redis_backend_use_ssl: Annotated[bool | Options | None, Setting("CELERY_*", read=True)] = None
     redis_client_name: Annotated[str | None, Setting()] = None
     redis_db: Annotated[int | None, Setting("CELERY_*")] = None
     redis_host: Annotated[str | None, Setting("CELERY_*")] = None

@@ -40,9 +40,13 @@ class SqliteBroker(Broker):
 
     def __init__(self, path: str, timeout: float = 5.0) -> None:
         self.url = f"sqlite:///{path}"
-        self.location = f"sqlite:{path}"
         self.database = Database(path, timeout)
         self._ringer = Ringer()
+
+    @property
+    def location(self) -> str:
+        """Identity of the server: the file."""
+        return f"sqlite:{self.database.path}"
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         if not publishes:

@@ -1,0 +1,1 @@
+"""The broker on a Redis server, with Celery's keys and envelopes."""

@@ -1,0 +1,187 @@
+"""The broker on a Redis server, as its clients see it. The worker's side is ``consumer.py``.
+
+A ready message that needs nothing special is one LPUSH, as it is with Celery. What survives what is
+told by the server's own settings; see the documentation (brokers).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from celeriac.brokers.base import LEASE, Broker, is_selected
+from celeriac.brokers.redis import envelope
+from celeriac.brokers.redis.consumer import KNOWN_FOR, PUBLISH, RedisConsumer
+from celeriac.brokers.redis.posting import Posting, scripted
+from celeriac.message import (
+    ALL_DEAD,
+    DeadLetter,
+    DeadSelection,
+    Publish,
+    QueueSize,
+)
+from celeriac.redis.address import address
+from celeriac.redis.link import Argument, Link
+from celeriac.redis.scripts import Script, script
+
+PURGE = script("entries", "purge")
+REVIVE = script("entries", "send", "revive")
+
+PAGE = 200
+"""Dead letters, or entries of ``unacked``, that are read in one round trip."""
+
+
+class RedisBroker(Broker):
+    """Queues on a Redis server."""
+
+    def __init__(
+        self, url: str, timeout: float = 5.0, options: Mapping[str, Any] | None = None
+    ) -> None:
+        options = options or {}
+        self._link = Link(address(url, timeout, options))
+        self._posting = Posting(options)
+        self._keys = self._posting.keys
+        self._scripted = scripted(self._keys)
+        self._known: set[str] = set()
+        self.url = self._link.address.url
+
+    @property
+    def location(self) -> str:
+        """Identity of the server."""
+        return f"redis:{self._link.server}"
+
+    def publish(self, publishes: Sequence[Publish]) -> None:
+        if len(publishes) == 1 and not publishes[0].copies:
+            plain = self._posting.plain(publishes[0])
+            if plain is not None and publishes[0].queue in self._known:
+                self._link.call("LPUSH", *plain)
+                return
+        if publishes:
+            self._introduce({q for one in publishes for q in (one.queue, *one.copies)})
+            self._run(PUBLISH, *self._posting.sent(publishes))
+
+    def _introduce(self, queues: set[str]) -> None:
+        """Have the names of these queues known to whoever asks for sizes."""
+        if new := queues - self._known:
+            known = self._keys.queues
+            self._link.pipeline([("SADD", known, *sorted(new)), ("EXPIRE", known, KNOWN_FOR)])
+            self._known |= new
+
+    def _run(self, which: Script, *arguments: Argument) -> Any:
+        return self._link.run(which, self._scripted.keys, (*self._scripted.first, *arguments))
+
+    def consumer(
+        self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
+    ) -> RedisConsumer:
+        return RedisConsumer(self._link, self._posting, queues, lease, turns=turns)
+
+    # -- what is where
+
+    def sizes(self) -> dict[str, QueueSize]:
+        queues = sorted(name.decode() for name in self._link.call("SMEMBERS", self._keys.queues))
+        leased = self._leased()
+        return {
+            queue: size
+            for queue in sorted({*queues, *leased})
+            if (size := self._size(queue, leased.get(queue, 0))) != QueueSize()
+        }
+
+    def _size(self, queue: str, leased: int) -> QueueSize:
+        keys = self._keys
+        *lengths, express, delayed, unknown = self._link.pipeline(
+            [
+                *(("LLEN", key) for key in keys.lanes(queue)),
+                ("ZCARD", keys.express(queue)),
+                ("ZCARD", keys.delayed(queue)),
+                ("HVALS", keys.unknown(queue)),
+            ]
+        )
+        tasks = [name.decode() for name in unknown]
+        return QueueSize(
+            ready=sum(lengths) + express,
+            delayed=delayed,
+            leased=leased,
+            unknown={name: tasks.count(name) for name in sorted(set(tasks))},
+        )
+
+    def _leased(self) -> dict[str, int]:
+        """Return how many messages of each queue are in the hands of workers, Celery's included."""
+        counts: dict[str, int] = {}
+        leases = self._link.call("ZRANGE", self._keys.leases, 0, -1)
+        tags = self._link.call("ZRANGE", self._keys.unacked_index, 0, -1)
+        theirs = [tag for tag in tags if tag.count(b":") < 3]
+        names = [receipt.decode().split(":", 3)[3] for receipt in leases]
+        for n in range(0, len(theirs), PAGE):
+            entries = self._link.call("HMGET", self._keys.unacked, *theirs[n : n + PAGE])
+            names += [
+                back[2] for entry in entries if entry and (back := envelope.redelivered(entry))
+            ]
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def purge(self, queue: str) -> int:
+        total, more = 0, 1
+        while more:
+            count, more = self._run(PURGE, queue, *self._keys.steps)
+            total += count
+        return total
+
+    def worker_seen(self) -> float | None:
+        newest = self._link.call("ZRANGE", self._keys.workers, -1, -1, "WITHSCORES")
+        return float(newest[1]) if newest else None
+
+    # -- dead letters
+
+    def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
+        letters: list[DeadLetter] = []
+        for page in self._pages(newest_first=True):
+            found = (self._letter(number, row) for number, row in page)
+            letters += [letter for letter in found if is_selected(letter, which)]
+            if len(letters) >= limit:
+                break
+        return letters[:limit]
+
+    def revive(self, which: DeadSelection) -> int:
+        return self._exhume(which, revive=True)
+
+    def delete_dead(self, which: DeadSelection) -> int:
+        return self._exhume(which, revive=False)
+
+    def _exhume(self, which: DeadSelection, *, revive: bool) -> int:
+        count = 0
+        for page in self._pages(newest_first=False):
+            for number, row in page:
+                letter = self._letter(number, row)
+                if is_selected(letter, which):
+                    count += self._run(REVIVE, letter.id, *(self._again(letter) if revive else ()))
+        return count
+
+    def _again(self, letter: DeadLetter) -> Sequence[Argument]:
+        """Return what is sent in place of a dead letter: the message as if it were new."""
+        if not letter.message.headers:
+            # It is no envelope; as it came it goes back.
+            return "list", letter.queue, "0", "", letter.message.body, "", ""
+        return self._posting.sent([Publish(queue=letter.queue, message=letter.message)])
+
+    def _pages(self, *, newest_first: bool) -> Iterable[list[tuple[str, dict[str, bytes]]]]:
+        """Yield the dead letters that are there now, as they lie on the server."""
+        order = "ZREVRANGE" if newest_first else "ZRANGE"
+        numbers = [n.decode() for n in self._link.call(order, self._keys.dead, 0, -1)]
+        for n in range(0, len(numbers), PAGE):
+            some = numbers[n : n + PAGE]
+            rows = self._link.pipeline([("HGETALL", self._keys.letter(one)) for one in some])
+            fields = [{k.decode(): v for k, v in zip(r[::2], r[1::2], strict=True)} for r in rows]
+            yield [(one, row) for one, row in zip(some, fields, strict=True) if row]
+
+    def _letter(self, number: str, row: Mapping[str, bytes]) -> DeadLetter:
+        message, fate = envelope.read(row["envelope"], self._posting.turned)
+        return DeadLetter(
+            id=number,
+            message=message,
+            queue=row["queue"].decode(),
+            reason=row["reason"].decode(),
+            died=float(row["died"]),
+            losses=fate.losses,
+        )
+
+    def close(self) -> None:
+        self._link.close()

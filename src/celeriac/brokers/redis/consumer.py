@@ -1,0 +1,296 @@
+"""One worker's hold on queues of a Redis server.
+
+Everything that a delivery goes through is one script, and so one step: claimed, recorded and leased;
+renewed; given back; committed. Leases run on the server's clock. If the results are kept on the same
+server, a whole batch of outcomes, follow-ups and documents is one script as well.
+"""
+
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+from redis.exceptions import ResponseError
+
+from celeriac.brokers.base import Consumer
+from celeriac.brokers.redis import envelope
+from celeriac.brokers.redis.doorbell import Doorbell
+from celeriac.brokers.redis.posting import SENT, Posting, scripted
+from celeriac.brokers.redis.restoring import Restoring
+from celeriac.completion import (
+    SETTLED,
+    STALE,
+    Completion,
+    Settlement,
+    Verdict,
+    held,
+    refused,
+)
+from celeriac.exceptions import OperationalError
+from celeriac.message import Delivery, Message, Publish
+from celeriac.redis.documents import put_arguments
+from celeriac.redis.link import Argument, Link
+from celeriac.redis.scripts import Script, script
+
+if TYPE_CHECKING:
+    from celeriac.results.base import ResultStore
+
+CLAIM = script("entries", "claim")
+COMMIT = script("entries", "put", "send", "commit")
+DEFER = script("entries", "defer")
+PUBLISH = script("entries", "send", "publish")
+RENEW = script("entries", "renew")
+REQUEUE = script("entries", "requeue")
+START = script("entries", "start")
+SWEEP = script("entries", "sweep")
+
+TRIAL = script("trial")
+
+BATCH = 200
+"""Receipts that one script deals with, so that the server is never kept for long."""
+SEEN_EVERY = 20.0
+"""Seconds between signs of life of a worker that holds nothing."""
+KNOWN_FOR = 30 * 86400
+"""Seconds for which the names of queues are remembered after their last use."""
+
+
+class RedisConsumer(Consumer):
+    """Claims, renews and settles messages of a Redis server."""
+
+    def __init__(
+        self,
+        link: Link,
+        posting: Posting,
+        queues: Sequence[str],
+        lease: float,
+        *,
+        turns: bool = True,
+    ) -> None:
+        self.lease = lease
+        self._link = link
+        self._posting = posting
+        self._keys = posting.keys
+        self._scripted = scripted(posting.keys)
+        self._queues = list(queues)
+        self._turns = turns
+        self._names = {name: json.dumps(name) for name in queues}
+        self._owner = secrets.token_hex(6)
+        self._number = 0
+        self._held: dict[str, Message] = {}
+        self._doorbell = Doorbell(link, posting.keys, queues)
+        self._restoring = Restoring(link, posting)
+        self._together: dict[str, bool] = {}
+        self._seen = float("-inf")
+        self._closed = False
+        self._announce()
+
+    def _announce(self) -> None:
+        self._renewed(())
+        known = [
+            ("SADD", self._keys.queues, *self._queues),
+            ("EXPIRE", self._keys.queues, KNOWN_FOR),
+        ]
+        self._link.pipeline(known)
+
+    def _run(self, script: Script, *arguments: Argument) -> Any:
+        return self._link.run(script, self._scripted.keys, (*self._scripted.first, *arguments))
+
+    # -- claiming
+
+    def claim(self, count: int, size: int) -> list[Delivery]:
+        steps = self._keys.steps
+        named = [part for name in self._queues for part in (name, self._names[name])]
+        first = self._number
+        # Whatever becomes of the call, these numbers are never given out again.
+        self._number += count
+        found = self._run(
+            CLAIM, self._owner, first, count, size, self.lease, len(steps), *steps, *named
+        )
+        turned = self._posting.turned
+        taken = []
+        for n in range(0, len(found), 2):
+            receipt = found[n].decode()
+            queue = receipt.split(":", 3)[3]
+            taken.append(envelope.delivery(found[n + 1], receipt, queue, turned))
+        self._held.update((delivery.receipt, delivery.message) for delivery in taken)
+        if self._turns:
+            # The queue that came first comes last the next time.
+            self._queues.append(self._queues.pop(0))
+        return taken
+
+    def wait(self, timeout: float) -> None:
+        self._doorbell.wait(timeout)
+
+    def wake(self) -> None:
+        self._doorbell.ring()
+
+    # -- leases
+
+    def renew(self, receipts: Sequence[str]) -> set[str]:
+        if not receipts and monotonic() - self._seen < SEEN_EVERY:
+            return set()
+        lost: set[str] = set()
+        for batch in _batches(receipts) or [()]:
+            lost |= self._renewed(batch)
+        self._forget(lost)
+        return lost
+
+    def _renewed(self, receipts: Sequence[str]) -> set[str]:
+        workers, *lost = self._run(RENEW, self._owner, self.lease, *receipts)
+        self._doorbell.company = workers
+        self._seen = monotonic()
+        return {receipt.decode() for receipt in lost}
+
+    def start(self, receipts: Sequence[str]) -> set[str]:
+        stale = [one for batch in _batches(receipts) for one in self._run(START, *batch)]
+        return {receipt.decode() for receipt in stale}
+
+    def defer(self, receipt: str, due: float, *, unknown: bool = False) -> bool:
+        message = self._held.get(receipt)
+        # Something stands for a task without a name, since nothing stands for one that is known.
+        task = ((message.task if message else "") or "?") if unknown else ""
+        done = self._run(DEFER, receipt, due, due - self._posting.visibility, task)
+        self._forget((receipt,))
+        return bool(done)
+
+    def requeue(self, receipts: Sequence[str]) -> None:
+        newest = sorted(receipts, key=_number, reverse=True)
+        for batch in _batches(newest):
+            self._run(REQUEUE, *batch)
+        self._forget(receipts)
+
+    def sweep(self) -> int:
+        total = 0
+        while taken := self._run(SWEEP, BATCH):
+            total += taken
+            if taken < BATCH:
+                break
+        return total + self._restoring.step()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.requeue(list(self._held))
+            self._link.call("ZREM", self._keys.workers, self._owner)
+        finally:
+            self._doorbell.close()
+
+    def _forget(self, receipts: Iterable[str]) -> None:
+        for receipt in receipts:
+            self._held.pop(receipt, None)
+
+    # -- commit
+
+    def commit(
+        self, completions: Sequence[Completion], store: "ResultStore | None"
+    ) -> list[Verdict]:
+        if not completions:
+            return []
+        database = self._database(store)
+        if database is None:
+            return super().commit(completions, store)
+        verdicts = [self._refusal(completion, store) for completion in completions]
+        wanted = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict is SETTLED]
+        answers = iter(self._committed(wanted, store, database) if wanted else ())
+        return [next(answers) if verdict is SETTLED else verdict for verdict in verdicts]
+
+    def _database(self, store: "ResultStore | None") -> str | None:
+        """Return the database of the results if one script reaches both, else None."""
+        if store is None:
+            return ""
+        location = store.location
+        server, _, database = location.rpartition("/")
+        if not location.startswith("redis:") or server != f"redis:{self._link.server}":
+            return None
+        if location not in self._together:
+            self._together = {location: self._reaches(store, database)}
+        return database if self._together[location] else None
+
+    def _reaches(self, store: "ResultStore", database: str) -> bool:
+        """Try whether this user may do in a script what a commit does there."""
+        try:
+            self._link.run(TRIAL, (), (database, store.named("celeriac:trial")))
+        except OperationalError as error:
+            if isinstance(error.__cause__, ResponseError) and "NOPERM" in repr(error.__cause__):
+                return False
+            raise
+        return True
+
+    def _committed(
+        self, completions: Sequence[Completion], store: "ResultStore | None", database: str
+    ) -> list[Verdict]:
+        """Commit in one script; documents go to a database of this server, or nowhere."""
+        arguments: list[Argument] = [database]
+        for completion in completions:
+            puts = completion.puts if store is not None and database else ()
+            arguments += self._told(completion)
+            arguments.append(len(puts))
+            for put in puts:
+                arguments += put_arguments(put, store.named(put.key) if store else put.key)
+            sent = self._posting.sent(completion.publishes)
+            arguments.append(len(sent) // SENT)
+            arguments += sent
+        answers = self._run(COMMIT, *arguments)
+        verdicts = [_verdict(c, answer) for c, answer in zip(completions, answers, strict=True)]
+        for completion, verdict in zip(completions, verdicts, strict=True):
+            kept = completion.settlement is Settlement.KEEP or verdict.kind in ("held", "refused")
+            if not kept or verdict is STALE:
+                self._held.pop(completion.receipt, None)
+        return verdicts
+
+    def _told(self, completion: Completion) -> tuple[Argument, ...]:
+        """Return what the script is told first of a completion."""
+        message = self._held.get(completion.receipt)
+        join = completion.join
+        return (
+            completion.receipt,
+            completion.settlement.value,
+            completion.reason,
+            message.id if message else "",
+            message.task if message else "",
+            *(
+                ("", "", "", 0, "")
+                if join is None
+                else (join.group, join.index, join.member, join.size, join.token or "")
+            ),
+        )
+
+    def _publish(self, publishes: Sequence[Publish]) -> None:
+        if publishes:
+            self._run(PUBLISH, *self._posting.sent(publishes))
+
+    def _stale(self, receipts: Sequence[str]) -> set[str]:
+        if not receipts:
+            return set()
+        scores = self._link.call("ZMSCORE", self._keys.leases, *receipts)
+        return {r for r, score in zip(receipts, scores, strict=True) if score is None}
+
+    def _settle(self, completions: Sequence[Completion]) -> list[Verdict]:
+        # What follows from them is published already.
+        bare = [replace(completion, publishes=(), puts=()) for completion in completions]
+        return self._committed(bare, None, "") if bare else []
+
+
+def _verdict(completion: Completion, answer: Any) -> Verdict:
+    if isinstance(answer, list):
+        _, token, *members = answer
+        return held(tuple(members), token.decode())
+    if answer == b"broken":
+        return refused(
+            "a key on the Redis server that this needs is in use for something else (a queue of the "
+            f"messages {[publish.queue for publish in completion.publishes]}, or one of celeriac:...)"
+        )
+    return SETTLED if answer == b"settled" else STALE
+
+
+def _number(receipt: str) -> int:
+    """Return the number of a receipt: the later it was taken, the higher."""
+    return int(receipt.split(":", 2)[1])
+
+
+def _batches(receipts: Sequence[str]) -> list[Sequence[str]]:
+    return [receipts[n : n + BATCH] for n in range(0, len(receipts), BATCH)]

@@ -1,0 +1,211 @@
+"""A link to a Redis server: commands in, replies out, within a deadline; errors that say what to do.
+
+Connections are kept for the next call, one for each thread that calls at the same time. One in error
+is thrown away whole. After a fork both sides have connections of their own. Thread-safe.
+
+What is called may have been done although its reply was lost; nothing is tried again here, because
+only the caller knows what that would double.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
+from typing import Any, TypeVar
+
+from redis import exceptions as driver
+from redis.connection import Connection
+
+from celeriac.exceptions import OperationalError
+from celeriac.redis.address import Address
+from celeriac.redis.scripts import Script
+
+Argument = str | bytes | int | float
+Command = tuple[Argument, ...]
+Answer = TypeVar("Answer")
+
+IDLE = 0.25
+"""Seconds after which a connection is looked at before it is used again: it may have been closed."""
+
+_ADVICE: tuple[tuple[type[Exception], str], ...] = (
+    (driver.AuthenticationError, "check user name and password in the URL"),
+    (driver.NoPermissionError, "give this user the permission (ACL SETUSER)"),
+    (driver.BusyLoadingError, "the server is reading its data from the disk; try again soon"),
+    (
+        driver.OutOfMemoryError,
+        "the server is full; raise maxmemory, or let workers make room. What it has is not lost",
+    ),
+    (
+        driver.ReadOnlyError,
+        "it is a replica; give the URL of the master, or of the sentinels (sentinel://)",
+    ),
+    (
+        driver.MovedError,
+        "it is a node of a Redis Cluster, which cannot be used; use independent servers",
+    ),
+    (driver.ClusterDownError, "it is a node of a Redis Cluster, which cannot be used"),
+    (driver.TimeoutError, "it did not answer in time; check that it is alive and not overloaded"),
+    (driver.ConnectionError, "check that it runs and can be reached from here"),
+)
+
+
+class Link:
+    """Connections of one process to one server. ``timeout`` bounds every step of a call, in seconds."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._free: list[tuple[Connection, float]] = []
+        self._pid = os.getpid()
+        self._server = ""
+
+    def call(self, *command: Argument) -> Any:
+        """Run one command and return its reply. Raises OperationalError."""
+        return self.attempt(lambda connection: _exchange(connection, command))
+
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands in one round trip, one by one; return their replies. Raises OperationalError."""
+        if not commands:
+            return []
+        replies: list[Any] = self.attempt(lambda connection: _exchange_all(connection, commands))
+        return replies
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands as one step, all or none; return their replies. Raises OperationalError."""
+        replies = self.pipeline([("MULTI",), *commands, ("EXEC",)])
+        results: list[Any] = replies[-1]
+        return results
+
+    def run(self, script: Script, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Any:
+        """Run a script as one step; return what it returns. Raises OperationalError."""
+        parts = (len(keys), *keys, *arguments)
+        return self.attempt(lambda connection: _evaluate(connection, script, parts))
+
+    def connect(self, protocol: int = 3) -> Connection:
+        """Return a connection of the caller's own, which gets pushed messages. Raises OperationalError."""
+        connection = self.address.connection(protocol)
+        try:
+            connection.connect()
+        except (driver.RedisError, OSError) as error:
+            connection.disconnect()
+            raise self.failure(error) from error
+        return connection
+
+    @property
+    def server(self) -> str:
+        """What tells this server from all others, also from itself before it was restarted.
+
+        Asked once, and again after every failure. Raises OperationalError.
+        """
+        if not self._server:
+            told = self.call("INFO", "server")
+            _, _, rest = told.partition(b"run_id:")
+            self._server = rest.partition(b"\r\n")[0].decode() or self.address.url
+        return self._server
+
+    def close(self) -> None:
+        """Close the connections that nobody is using. Others are opened when they are needed."""
+        while self._free:
+            self._free.pop()[0].disconnect()
+
+    def attempt(self, work: Callable[[Connection], Answer]) -> Answer:
+        """Do something with a connection; return what that returns. Raises OperationalError."""
+        connection = None
+        try:
+            connection = self._take()
+            answer = work(connection)
+        except (driver.RedisError, OSError) as error:
+            if connection is not None:
+                self._give_up(connection, error)
+            raise self.failure(error) from error
+        except BaseException:
+            # A soft time limit, or Ctrl-C: its reply may still be on the way.
+            if connection is not None:
+                connection.disconnect()
+            raise
+        self._free.append((connection, monotonic()))
+        return answer
+
+    def _take(self) -> Connection:
+        if self._pid != os.getpid():
+            # What was inherited over a fork belongs to the other side.
+            self._pid, self._free = os.getpid(), []
+        while self._free:
+            try:
+                connection, used = self._free.pop()
+            except IndexError:
+                break  # Another thread was quicker.
+            if monotonic() - used < IDLE or _is_clean(connection):
+                return connection
+        connection = self.address.connection()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _give_up(self, connection: Connection, error: Exception) -> None:
+        connection.disconnect()
+        self._server = ""
+        if isinstance(error, driver.ReadOnlyError | driver.ConnectionError | OSError):
+            # The others lead to the same server, which is away or has become a replica.
+            self.close()
+
+    def failure(self, error: Exception) -> OperationalError:
+        """Return the error that says where, what, and what to do next."""
+        advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
+        if isinstance(error, OSError):
+            advice = "check that it runs and can be reached from here"
+        cause = str(error).rstrip(".") or type(error).__name__
+        return OperationalError(
+            f"the Redis server at {self.address.url} cannot be used: {cause}"
+            + (f"; {advice}" if advice else "")
+        )
+
+
+def _is_clean(connection: Connection) -> bool:
+    """Whether it is open, and nothing has come that nobody asked for."""
+    try:
+        if not connection.can_read(0):
+            return True
+    except (driver.RedisError, OSError):
+        pass
+    connection.disconnect()
+    return False
+
+
+def _exchange(connection: Connection, command: Sequence[Argument]) -> Any:
+    connection.send_packed_command(connection.pack_command(*command), check_health=False)
+    return connection.read_response()
+
+
+def _exchange_all(connection: Connection, commands: Sequence[Command]) -> list[Any]:
+    """Send all, then read all, so that the connection is left clean; raise the first error."""
+    connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    replies: list[Any] = []
+    error: driver.ResponseError | None = None
+    for _ in commands:
+        try:
+            replies.append(connection.read_response())
+        except driver.ResponseError as refused:
+            error = error or refused
+            replies.append(refused)
+    if error is not None:
+        raise error
+    return replies
+
+
+def _evaluate(connection: Connection, script: Script, parts: Sequence[Argument]) -> Any:
+    try:
+        return _exchange(connection, ("EVALSHA", script.sha, *parts))
+    except driver.NoScriptError:
+        # The server is new, or has forgotten it: whatever it did not know it did not run.
+        return _exchange(connection, ("EVAL", script.text, *parts))
+
+
+def socket_of(connection: Connection) -> socket.socket:
+    """Return the socket of a connection, to wait at together with others."""
+    found: socket.socket | None = connection._sock
+    if found is None:
+        raise driver.ConnectionError("the connection is closed")
+    return found

@@ -1,0 +1,24 @@
+-- renew: extend leases; none is made anew.
+--
+-- keys   unacked, unacked_index, celeriac:leases, celeriac:started
+-- args   prefix, separator, owner, seconds of the lease, the receipts
+-- returns how many workers there are, and the receipts that hold no lease
+
+local error = wrong()
+if error then
+  return error
+end
+local workers = own .. 'workers'
+redis.call('ZADD', workers, stamp(now), ARGV[3])
+redis.call('ZREMRANGEBYSCORE', workers, '-inf', stamp(now - 120))
+redis.call('EXPIRE', workers, 3600)
+local answer = {redis.call('ZCARD', workers)}
+for n = 5, #ARGV do
+  if redis.call('ZSCORE', leases, ARGV[n]) then
+    redis.call('ZADD', leases, 'XX', stamp(now + tonumber(ARGV[4])), ARGV[n])
+    redis.call('ZADD', index, 'XX', stamp(now), ARGV[n])
+  else
+    answer[#answer + 1] = ARGV[n]
+  end
+end
+return answer

@@ -1,0 +1,10 @@
+-- trial: find out whether this user may store results from within a script.
+--
+-- args   database, a key that nobody needs
+-- returns nothing
+
+redis.call('SELECT', ARGV[1])
+redis.call('GETRANGE', ARGV[2], 0, 63)
+redis.call('EXISTS', ARGV[2])
+redis.call('SET', ARGV[2], '', 'PX', 1)
+redis.call('PUBLISH', ARGV[2], '')
