@@ -53,7 +53,7 @@ class PublishContract:
         sent = Message(
             id="1",
             task="demo.täsk",
-            headers=b'{"lang": "py"}',
+            headers='{"lang": "py", "task": "demo.täsk", "id": "1"}'.encode(),
             body=bytes(range(256)),
             content_type="application/x-python-serialize",
             content_encoding="binary",

@@ -111,17 +111,6 @@ class ExpiryContract:
         assert wall() - born >= 0.1
         assert set(store.get(["short", "long", "ever"])) == {"long", "ever"}
 
-    def test_expire_deletes_them(self, store: ResultStore) -> None:
-        store.put([Put(f"key-{number}", b"1", ttl=0.01) for number in range(1200)])
-        store.put([Put("long", b"2", ttl=60.0), Put("ever", b"3")])
-        deleted: list[int] = []
-        eventually(lambda: deleted.append(store.expire()) or sum(deleted) >= 1200)
-        assert sum(deleted) == 1200
-        assert store.expire() == 0
-        # No call takes so much that others wait long.
-        assert max(deleted) <= 1000
-        assert set(store.get(["long", "ever"])) == {"long", "ever"}
-
     def test_a_new_document_has_a_new_ttl(self, store: ResultStore) -> None:
         store.put([Put("a", b"1", ttl=0.05), Put("b", b"1", ttl=60.0)])
         store.put([Put("a", b"2", ttl=60.0), Put("b", b"2", ttl=0.05)])
@@ -133,6 +122,21 @@ class ExpiryContract:
         eventually(lambda: not store.get(["a"]))
         store.put([Put("a", b"new", state=FAILURE)])
         assert store.get(["a"]) == {"a": b"new"}
+
+
+class ClearanceContract:
+    """Of stores whose server does not delete by itself."""
+
+    def test_expire_deletes_them(self, store: ResultStore) -> None:
+        store.put([Put(f"key-{number}", b"1", ttl=0.01) for number in range(1200)])
+        store.put([Put("long", b"2", ttl=60.0), Put("ever", b"3")])
+        deleted: list[int] = []
+        eventually(lambda: deleted.append(store.expire()) or sum(deleted) >= 1200)
+        assert sum(deleted) == 1200
+        assert store.expire() == 0
+        # No call takes so much that others wait long.
+        assert max(deleted) <= 1000
+        assert set(store.get(["long", "ever"])) == {"long", "ever"}
 
 
 class WatchContract:

@@ -8,12 +8,14 @@ import pytest
 
 from celeriac.brokers.base import Broker
 from celeriac.brokers.memory import MemoryBroker
+from celeriac.brokers.redis.broker import RedisBroker
 from celeriac.brokers.sqlite.broker import SqliteBroker
 from celeriac.completion import SETTLED, Completion, Put, Settlement
 from celeriac.exceptions import OperationalError
 from celeriac.message import ALL_DEAD, QueueSize
 from celeriac.results.base import ResultStore
 from celeriac.results.memory import MemoryStore
+from celeriac.results.redis import RedisStore
 from celeriac.results.sqlite import SqliteStore
 from tests.contract import broker_contract as contract
 from tests.contract import chord_contract as chord
@@ -29,7 +31,12 @@ ADAPTERS = {
     "memory": "in memory, committing in the order of the base class",
     "sqlite": "the embedded file, results in the same file: commits are one transaction",
     "sqlite-apart": "the embedded file, results elsewhere: the order of the base class",
+    "redis": "Redis, results in another database of the same server: commits are one script",
+    "redis-apart": "Redis, results elsewhere: the order of the base class",
 }
+
+
+REDIS = ("redis", "redis-apart")
 
 
 @pytest.fixture(params=ADAPTERS)
@@ -43,10 +50,12 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def make_broker(adapter: str, path: str) -> Callable[[], Broker]:
+def make_broker(adapter: str, path: str, request: pytest.FixtureRequest) -> Callable[[], Broker]:
     if adapter == "memory":
         server = MemoryBroker()
         return lambda: server
+    if adapter in REDIS:
+        return partial(RedisBroker, request.getfixturevalue("redis_url"))
     return partial(SqliteBroker, path)
 
 
@@ -58,8 +67,12 @@ def broker(make_broker: Callable[[], Broker]) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def store(adapter: str, path: str) -> Iterator[ResultStore]:
-    store = SqliteStore(path) if adapter == "sqlite" else MemoryStore()
+def store(adapter: str, path: str, request: pytest.FixtureRequest) -> Iterator[ResultStore]:
+    store: ResultStore
+    if adapter == "redis":
+        store = RedisStore(request.getfixturevalue("redis_server").url(14))
+    else:
+        store = SqliteStore(path) if adapter == "sqlite" else MemoryStore()
     yield store
     store.close()
 
@@ -97,7 +110,7 @@ class TestRefusal(settlement.RefusalContract): ...
 class TestChord(chord.ChordContract): ...
 
 
-@pytest.mark.parametrize("adapter", ["sqlite"])
+@pytest.mark.parametrize("adapter", ["sqlite", "redis"])
 class TestShared(shared.SharedBrokerContract): ...
 
 
@@ -157,7 +170,7 @@ class TestMemory:
         assert MemoryBroker().location != broker.location
 
 
-@pytest.mark.parametrize("adapter", ["memory", "sqlite-apart"])
+@pytest.mark.parametrize("adapter", ["memory", "sqlite-apart", "redis-apart"])
 class TestStoreAway:
     """In the order of the base class: publish, store, settle."""
 

@@ -10,22 +10,27 @@ from celeriac.completion import Put
 from celeriac.exceptions import OperationalError
 from celeriac.results.base import ResultStore
 from celeriac.results.memory import MemoryStore
+from celeriac.results.redis import RedisStore
 from celeriac.results.sqlite import MOST_DROPPED, SqliteStore
 from tests.contract import result_store_contract as contract
 from tests.contract import shared_contract as shared
 from tests.fixtures.waiting import InAMoment
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def adapter(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture
-def make_store(adapter: str, tmp_path: Path) -> Callable[[], ResultStore]:
+def make_store(
+    adapter: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[[], ResultStore]:
     if adapter == "memory":
         server = MemoryStore()
         return lambda: server
+    if adapter == "redis":
+        return partial(RedisStore, request.getfixturevalue("redis_url"))
     return partial(SqliteStore, str(tmp_path / "state" / "app.db"))
 
 
@@ -42,10 +47,14 @@ class TestDocuments(contract.DocumentContract): ...
 class TestExpiry(contract.ExpiryContract): ...
 
 
+@pytest.mark.parametrize("adapter", ["memory", "sqlite"])
+class TestClearance(contract.ClearanceContract): ...
+
+
 class TestWatch(contract.WatchContract): ...
 
 
-@pytest.mark.parametrize("adapter", ["sqlite"])
+@pytest.mark.parametrize("adapter", ["sqlite", "redis"])
 class TestShared(shared.SharedStoreContract): ...
 
 

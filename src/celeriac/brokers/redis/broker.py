@@ -9,7 +9,7 @@ from typing import Any
 
 from celeriac.brokers.base import LEASE, Broker, is_selected
 from celeriac.brokers.redis import envelope
-from celeriac.brokers.redis.consumer import KNOWN_FOR, PUBLISH, RedisConsumer
+from celeriac.brokers.redis.consumer import PUBLISH, RedisConsumer
 from celeriac.brokers.redis.posting import Posting, scripted
 from celeriac.message import (
     ALL_DEAD,
@@ -49,21 +49,15 @@ class RedisBroker(Broker):
         return f"redis:{self._link.server}"
 
     def publish(self, publishes: Sequence[Publish]) -> None:
-        if len(publishes) == 1 and not publishes[0].copies:
+        if len(publishes) == 1 and publishes[0].queue in self._known and not publishes[0].copies:
             plain = self._posting.plain(publishes[0])
-            if plain is not None and publishes[0].queue in self._known:
+            if plain is not None:
                 self._link.call("LPUSH", *plain)
                 return
         if publishes:
-            self._introduce({q for one in publishes for q in (one.queue, *one.copies)})
             self._run(PUBLISH, *self._posting.sent(publishes))
-
-    def _introduce(self, queues: set[str]) -> None:
-        """Have the names of these queues known to whoever asks for sizes."""
-        if new := queues - self._known:
-            known = self._keys.queues
-            self._link.pipeline([("SADD", known, *sorted(new)), ("EXPIRE", known, KNOWN_FOR)])
-            self._known |= new
+            # The script has told the server the names of these queues.
+            self._known.update(publish.queue for publish in publishes)
 
     def _run(self, which: Script, *arguments: Argument) -> Any:
         return self._link.run(which, self._scripted.keys, (*self._scripted.first, *arguments))

@@ -5,6 +5,17 @@
 -- delayed a seventh argument is the due time, else empty).
 
 local SEND = 7
+local DAYS_30 = 2592000
+local introduced = {}
+
+-- Have the name of a queue known to whoever asks for sizes.
+local function introduce(queue)
+  if not introduced[queue] then
+    introduced[queue] = true
+    redis.call('SADD', own .. 'queues', queue)
+    redis.call('EXPIRE', own .. 'queues', DAYS_30)
+  end
+end
 
 local function can_send(at)
   local kind, queue = ARGV[at], ARGV[at + 1]
@@ -18,6 +29,7 @@ local function send(at)
   local kind, queue, place, tag, payload = unpack(ARGV, at, at + 4)
   if kind == 'list' then
     redis.call('LPUSH', list(queue, place), payload)
+    introduce(queue)
     return
   end
   redis.call('HSET', unacked, tag, payload)
@@ -27,4 +39,5 @@ local function send(at)
   else
     express(queue, tag, behind(place))
   end
+  introduce(queue)
 end
