@@ -14,13 +14,14 @@ from types import FrameType
 from benchmarks import environment, facts, report, systems
 from benchmarks.errors import BenchmarkError
 from benchmarks.paths import REPORTS, ROOT
-from benchmarks.redis_server import redis_server
+from benchmarks.redis_server import RedisServer, redis_server
 from benchmarks.run import Series, run
 from benchmarks.systems import CELERIAC, CELERY, System
 from benchmarks.workload import Effort, Workload
 from benchmarks.workloads import WORKLOADS
 
 ROUNDS = 3
+BROKERS = ("sqlite", "redis")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     names = "\n".join(f"  {each.name:12} {each.summary}" for each in WORKLOADS.values())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure Celeriac on SQLite beside Celery on Redis.",
+        description="Measure Celeriac, on SQLite or Redis, beside Celery on Redis.",
         epilog=f"workloads, all by default:\n{names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--systems", nargs="+", choices=systems.NAMES, default=systems.NAMES, help="measure these"
     )
+    parser.add_argument(
+        "--broker", choices=BROKERS, default=BROKERS[0], help="of Celeriac (default %(default)s)"
+    )
     return parser
 
 
@@ -57,10 +61,14 @@ def _measure(options: argparse.Namespace, cleanup: contextlib.ExitStack) -> int:
     """Prepare, run all workloads, print, and write the report if wanted."""
     chosen = [_workload(name) for name in options.workloads] or list(WORKLOADS.values())
     effort = Effort(quick=options.quick)
-    redis_program = environment.ensure_redis() if CELERY in options.systems else None
-    under_test = _systems(options.systems, redis_program, cleanup)
+    on_redis = options.broker == "redis"
+    needed = on_redis or CELERY in options.systems
+    redis_program = environment.ensure_redis() if needed else None
+    server = redis_program and cleanup.enter_context(redis_server(redis_program))
+    under_test = _systems(options.systems, server or None, on_redis)
     rounds = 1 if options.quick else options.rounds
     known = facts.gather(under_test, redis_program)
+    known["broker of celeriac"] = options.broker
     known["effort"] = "quick: a tenth" if effort.quick else f"full, {rounds} rounds"
     series = [run(workload, under_test, rounds, effort) for workload in chosen]
     return _show(series, known, write=options.report)
@@ -72,17 +80,15 @@ def _workload(name: str) -> Workload:
     raise BenchmarkError(f"no workload is called {name!r}; there are: {', '.join(WORKLOADS)}")
 
 
-def _systems(
-    names: Sequence[str], redis_program: str | None, cleanup: contextlib.ExitStack
-) -> list[System]:
+def _systems(names: Sequence[str], redis: RedisServer | None, on_redis: bool) -> list[System]:
     """The systems by name, ready to be measured, always in the same order."""
     found: list[System] = []
     if CELERIAC in names:
         environment.require_celeriac()
-        found.append(systems.celeriac())
-    if redis_program is not None:
+        found.append(systems.celeriac(redis if on_redis else None))
+    if CELERY in names and redis is not None:
         environment.ensure_celery()
-        found.append(systems.celery(cleanup.enter_context(redis_server(redis_program))))
+        found.append(systems.celery(redis))
     return found
 
 

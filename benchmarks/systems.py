@@ -1,6 +1,7 @@
 """The two systems that are measured, as values: where they live, how a worker is started.
 
-Celeriac on its embedded SQLite file and Celery on a private Redis server. Starts no process.
+Celeriac on its embedded SQLite file or on Redis, and Celery on Redis: one private server for both.
+Starts no process.
 """
 
 import sys
@@ -41,16 +42,16 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         return [self.python, "-m", self.name, "-A", f"{self.module}:app", *options]
 
 
-def celeriac() -> System:
-    """Celeriac of this repository, on a SQLite file in the folder of the stage."""
+def celeriac(redis: RedisServer | None = None) -> System:
+    """Celeriac of this repository, on a SQLite file in the folder of the stage or on a Redis server."""
     return System(
         name=CELERIAC,
         python=sys.executable,
         module="benchmarks.apps.celeriac_app",
-        address=lambda folder: f"sqlite:///{folder / 'bench.db'}",
-        reset=lambda: None,
+        address=lambda folder: f"sqlite:///{folder / 'bench.db'}" if redis is None else redis.url,
+        reset=(lambda: None) if redis is None else redis.flush,
         definition=_definition(CELERIAC, "sqlite:////nowhere/bench.db"),
-        packages=("celeriac", "msgspec"),
+        packages=("celeriac", "msgspec") if redis is None else ("celeriac", "msgspec", "redis"),
     )
 
 

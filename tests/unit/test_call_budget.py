@@ -105,8 +105,8 @@ class Worker:
         settings = Settings(**manifest.settings)
         documents = Documents(settings, "w1@host")
         self.app = app
-        self.broker = open_broker(manifest.broker, 5.0)
-        self.store = open_store(manifest.store, 5.0)
+        self.broker = open_broker(manifest.broker, settings)
+        self.store = open_store(manifest.store, settings)
         self.consumer = self.broker.consumer(["celery"])
         self.flights, self.window = Flights(), Window(1)
         self.pool = ProcessPool(

@@ -44,6 +44,8 @@ class Doorbell:
         ]
         self._connection: Connection | None = None
         self._told = False
+        self._changed = False
+        """Whether the server has told of a change since the lists were looked at last."""
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._bell, select.POLLIN)
@@ -85,6 +87,8 @@ class Doorbell:
                 connection.send_command("CLIENT", "TRACKING", "ON")
                 connection.read_response(disconnect_on_error=False)
                 self._told = True
+                # News may come between the answers of one look, too.
+                connection._parser.set_invalidation_push_handler(self._on_change)
             except driver.ResponseError:
                 self._told = False
             self._poll.register(socket_of(connection), select.POLLIN)
@@ -92,6 +96,7 @@ class Doorbell:
 
     def _look(self, connection: Connection) -> float | None:
         """Return when the next delayed message is due; None if there is something now."""
+        self._changed = False
         commands = [*self._lengths, *self._firsts]
         connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         replies = []
@@ -101,7 +106,7 @@ class Doorbell:
             except driver.ResponseError:
                 replies.append(0)  # A key of another kind: ``claim`` leaves it alone, too.
         count = len(self._lengths)
-        if any(replies[:count]):
+        if self._changed or any(replies[:count]):
             return None
         dues = [_score(reply) for reply in replies[count:] if reply]
         due = min(dues, default=float("inf"))
@@ -109,17 +114,21 @@ class Doorbell:
 
     def _listens(self, connection: Connection, pause: float) -> bool:
         """Wait that long for a ring or for news; return whether there was any."""
-        for descriptor, _ in self._poll.poll(max(0.0, pause) * 1000):
-            if descriptor == self._bell:
-                os.eventfd_read(self._bell)
-                return True
-            while connection.can_read(0):
-                connection.read_response(push_request=True, disconnect_on_error=False)
-            if self.company > 1:
-                # All who are idle are told at once: they come one after the other, as in a queue.
-                sleep(uniform(0.0, min(MOST_SPREAD, SPREAD * (self.company - 1))))
-            return True
-        return False
+        # What came together with the last answer is in the driver's hands, not in the socket.
+        pause = 0.0 if connection.can_read(0) else max(0.0, pause)
+        rung = any(descriptor == self._bell for descriptor, _ in self._poll.poll(pause * 1000))
+        if rung:
+            os.eventfd_read(self._bell)
+        while connection.can_read(0):
+            connection.read_response(push_request=True, disconnect_on_error=False)
+            self._changed = True
+        if self._changed and self.company > 1:
+            # All who are idle are told at once: they come one after the other, as in a queue.
+            sleep(uniform(0.0, min(MOST_SPREAD, SPREAD * (self.company - 1))))
+        return rung or self._changed
+
+    def _on_change(self, _: object) -> None:
+        self._changed = True
 
     def hang_up(self) -> None:
         """Let go of the connection; the next wait makes another."""
