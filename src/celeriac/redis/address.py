@@ -40,7 +40,7 @@ class Address(Struct, frozen=True):
     """As it may be printed: passwords masked."""
     db: int
     timeout: float
-    """Seconds that each step on the wire may take."""
+    """Seconds that a call may take."""
     pool: ConnectionPool
     """Makes connections and keeps none: ``link`` does."""
 
@@ -54,7 +54,7 @@ class Address(Struct, frozen=True):
 def address(url: str, timeout: float, options: Mapping[str, Any]) -> Address:
     """Return the address that a URL and ``broker_transport_options`` (or the like) name.
 
-    ``timeout`` is that of each step on the wire, in seconds; ``socket_timeout`` and
+    ``timeout`` is the total of one call in seconds, connecting included; ``socket_timeout`` and
     ``socket_connect_timeout`` among the options may make it shorter. Raises ImproperlyConfigured.
     """
     scheme = url.partition("://")[0]
@@ -64,9 +64,11 @@ def address(url: str, timeout: float, options: Mapping[str, Any]) -> Address:
             "in one atomic step; use independent Redis servers, each with queues of its own, and give "
             "each worker the URL of one"
         )
+    # A call may have to connect first, and both together are to end in time.
+    step = timeout / 2
     common: dict[str, Any] = {
-        "socket_timeout": min(timeout, options.get("socket_timeout") or timeout),
-        "socket_connect_timeout": min(timeout, options.get("socket_connect_timeout") or timeout),
+        "socket_timeout": min(step, options.get("socket_timeout") or step),
+        "socket_connect_timeout": min(step, options.get("socket_connect_timeout") or step),
         # Whoever calls decides whether to try again: it knows what that would double.
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,

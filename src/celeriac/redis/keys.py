@@ -18,6 +18,8 @@ key                           type    what, whose, for how long
 ``celeriac:express:<queue>``  zset    tags of messages that go before the lists; with the message
 ``celeriac:queues``           set     names of queues that were used; 30 days after the last use
 ``celeriac:workers``          zset    last sign of life of each worker; an hour after the last one
+``celeriac:swept``            string  when leases were looked at last; a day
+``celeriac:away``             string  since when the server is back; some seconds
 ``celeriac:serial``           string  numbers for dead letters and express messages; the server's
 ``celeriac:dead``             zset    numbers of dead letters; the user's, who deletes or revives them
 ``celeriac:dead:<number>``    hash    one dead letter; with its number

@@ -37,7 +37,8 @@ log = logging.getLogger("celeriac.worker")
 
 MOST_HELD = 256 * 1024 * 1024
 """Bytes of outcomes that may wait for a commit."""
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 2.0
+"""Seconds between two attempts at a commit."""
 LAST_TRIES = 3
 """Failed commits after which a stopping worker gives up; its messages are redelivered."""
 CUT_SHORT = (Ending.LOST, Ending.TIMED_OUT, Ending.STOPPED)

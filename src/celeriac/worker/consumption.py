@@ -26,7 +26,8 @@ log = logging.getLogger("celeriac.worker")
 
 IDLE = 30.0
 """Seconds after which an idle wait begins anew."""
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 2.0
+"""Seconds between two attempts at a broker that is away."""
 TRIAL = 1.0
 """Seconds that a task which was lost before waits for another such task to end."""
 

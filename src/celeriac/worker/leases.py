@@ -20,6 +20,8 @@ log = logging.getLogger("celeriac.worker")
 
 EXPIRE_EVERY = 60.0
 """Seconds between clearances of old results."""
+SOON = 1.0
+"""Seconds after which a duty that could not be done is tried again: what is not renewed is lost."""
 
 
 class Leases(Service):
@@ -58,8 +60,8 @@ class Leases(Service):
             self.beat = monotonic()
             for duty, interval in duties.items():
                 if due[duty] <= monotonic():
-                    due[duty] = monotonic() + interval
-                    self._attempt(duty)
+                    done = self._attempt(duty)
+                    due[duty] = monotonic() + (interval if done else min(interval, SOON))
             self._asked.wait(max(0.0, min(due.values()) - monotonic()))
 
     def wake(self) -> None:
@@ -92,10 +94,12 @@ class Leases(Service):
             while self._store.expire() and not self.stopping:
                 pass
 
-    def _attempt(self, duty: Callable[[], None]) -> None:
+    def _attempt(self, duty: Callable[[], None]) -> bool:
+        """Do it; return whether it could be done."""
         try:
             duty()
             self._ailing.discard(duty)
+            return True
         except StorageCorrupt:
             raise
         except OperationalError as error:
@@ -103,3 +107,4 @@ class Leases(Service):
             if duty not in self._ailing:
                 log.error("cannot look after leases, trying again: %s", error)
             self._ailing.add(duty)
+            return False

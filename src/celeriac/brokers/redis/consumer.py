@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from celeriac.brokers.base import Consumer
 from celeriac.brokers.redis import envelope
@@ -33,6 +33,7 @@ from celeriac.message import Delivery, Message, Publish
 from celeriac.redis.documents import put_arguments
 from celeriac.redis.link import Argument, Link
 from celeriac.redis.scripts import Script, script
+from celeriac.results.base import task_key
 
 if TYPE_CHECKING:
     from celeriac.results.base import ResultStore
@@ -163,7 +164,7 @@ class RedisConsumer(Consumer):
 
     def sweep(self) -> int:
         total = 0
-        while taken := self._run(SWEEP, BATCH):
+        while taken := self._run(SWEEP, BATCH, self.lease):
             total += taken
             if taken < BATCH:
                 break
@@ -213,11 +214,13 @@ class RedisConsumer(Consumer):
     def _reaches(self, store: "ResultStore", database: str) -> bool:
         """Try whether this user may do in a script what a commit does there."""
         try:
-            self._link.run(TRIAL, (), (database, store.named("celeriac:trial")))
+            self._link.run(TRIAL, (), (database, store.named(task_key("celeriac-trial"))))
         except OperationalError as error:
-            if isinstance(error.__cause__, ResponseError) and "NOPERM" in repr(error.__cause__):
-                return False
-            raise
+            if isinstance(error.__cause__, ReadOnlyError) or not isinstance(
+                error.__cause__, ResponseError
+            ):
+                raise
+            return False
         return True
 
     def _committed(

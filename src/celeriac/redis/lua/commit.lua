@@ -135,7 +135,7 @@ while at <= #ARGV do
   end
 end
 
--- First what makes room, so that a full server does not refuse the rest.
+unhindered()
 for _, work in ipairs(works) do
   if not work.verdict then
     if work.group ~= '' then

@@ -8,6 +8,7 @@ local error = wrong()
 if error then
   return error
 end
+unhindered()
 local receipt, due, task = ARGV[3], ARGV[4], ARGV[6]
 local _, queue = parts(receipt)
 local entry = redis.call('HGET', unacked, receipt)

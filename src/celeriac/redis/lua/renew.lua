@@ -8,6 +8,7 @@ local error = wrong()
 if error then
   return error
 end
+unhindered()
 local workers = own .. 'workers'
 redis.call('ZADD', workers, stamp(now), ARGV[3])
 redis.call('ZREMRANGEBYSCORE', workers, '-inf', stamp(now - 120))

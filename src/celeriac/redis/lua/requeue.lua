@@ -8,6 +8,7 @@ local error = wrong()
 if error then
   return error
 end
+unhindered()
 for n = 3, #ARGV do
   if redis.call('ZSCORE', leases, ARGV[n]) and redis.call('HEXISTS', unacked, ARGV[n]) == 1
     and can_return(ARGV[n]) then

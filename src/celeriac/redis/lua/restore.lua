@@ -8,6 +8,7 @@ local error = wrong()
 if error then
   return error
 end
+unhindered()
 local tag = ARGV[3]
 if redis.call('HGET', unacked, tag) ~= ARGV[5] or redis.call('ZSCORE', index, tag) ~= ARGV[4]
   or redis.call('ZSCORE', leases, tag) then

@@ -8,6 +8,7 @@ local error = wrong()
 if error then
   return error
 end
+unhindered()
 local stale = {}
 for n = 3, #ARGV do
   if redis.call('ZSCORE', leases, ARGV[n]) then

@@ -6,5 +6,7 @@
 redis.call('SELECT', ARGV[1])
 redis.call('GETRANGE', ARGV[2], 0, 63)
 redis.call('EXISTS', ARGV[2])
+-- First: a full server is no reason.
+redis.call('DEL', ARGV[2])
 redis.call('SET', ARGV[2], '', 'PX', 1)
 redis.call('PUBLISH', ARGV[2], '')
