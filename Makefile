@@ -8,6 +8,9 @@ RUNTIME := $(ENV)/.celeriac-runtime
 DEV := $(ENV)/.celeriac-dev
 FUZZING := $(ENV)/.celeriac-fuzz
 SERVICES := $(ENV)/.celeriac-services
+# A real Celery, which the tests of tests/interop speak to; apart, since it is no dependency of ours.
+CELERY_ENV := .interop-env
+CELERY := $(CELERY_ENV)/.celeriac-peer
 CHECKED := $(wildcard src tests benchmarks examples)
 # In this order: what fails fast comes first.
 TESTS := $(wildcard $(addprefix tests/,unit contract fuzz integration faults interop))
@@ -36,7 +39,7 @@ help: ## Say what there is to make
 demo: $(RUNTIME) ## See a worker do a real job: statistics of the whole standard library
 	@$(BIN)/python examples/stdlib_census/demo.py
 
-test: $(DEV) format lint types docs $(SERVICES) ## Check everything, then run every test (what CI runs)
+test: $(DEV) format lint types docs $(SERVICES) $(CELERY) ## Check everything, then run every test (what CI runs)
 	$(BIN)/python -m pytest $(PYTEST) $(TESTS)
 
 check: $(DEV) format lint types architecture ## Check format, lint, types and architecture; run no other test
@@ -65,8 +68,9 @@ unit: $(DEV) ## Test single parts
 contract: $(DEV) ## Test every broker and store against its contract
 integration: $(DEV) ## Test clients and workers together
 faults: $(DEV) ## Test that nothing is lost when processes are killed
-interop: $(DEV) ## Test against bytes that Celery wrote
+interop: $(DEV) ## Test against bytes that Celery wrote, and against Celery itself
 contract integration faults interop: $(SERVICES)
+interop: $(CELERY)
 unit contract integration faults interop:
 	$(BIN)/python -m pytest $(PYTEST) tests/$@
 
@@ -85,20 +89,24 @@ dist: $(DEV) ## Build the wheel and the source archive into dist/
 	$(BIN)/python -m build
 
 clean: ## Remove what was built, and the environment
-	rm -rf $(ENV) .bench-env build dist $(DOCS_OUTPUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(ENV) $(CELERY_ENV) .bench-env build dist $(DOCS_OUTPUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(RUNTIME): pyproject.toml
-	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) .
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable .
 	@touch $@
 
 $(DEV): pyproject.toml
-	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) '.[dev]'
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable '.[dev]'
 	@touch $@ $(RUNTIME)
 
 $(FUZZING): pyproject.toml
-	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) '.[dev,fuzz]'
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable '.[dev,fuzz]'
 	@touch $@ $(DEV) $(RUNTIME)
 
 # Made again and again while a server is missing, so that nobody overlooks what is left out.
 $(SERVICES): scripts/services.sh | $(DEV)
 	@sh scripts/services.sh $@
+
+$(CELERY): tests/interop/requirements.txt
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(CELERY_ENV) --requirement $<
+	@touch $@

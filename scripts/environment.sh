@@ -1,14 +1,16 @@
 #!/bin/sh
-# Make the virtual environment, unless it is there, and install this project into it.
+# Make a virtual environment, unless it is there, and install into it what is asked for.
 #
-# usage: environment.sh FOLDER REQUIREMENT      PYTHON names the interpreter (default: python3)
+# usage: environment.sh FOLDER WHAT...      WHAT is what `pip install` is told
+#
+# PYTHON names the interpreter (default: python3).
 #
 # Debian's Python comes without ensurepip, so that `-m venv` fails there: root gets the missing
 # package installed, anybody else is told which one it is.
 set -eu
 
 folder=$1
-requirement=$2
+shift
 python=${PYTHON:-python3}
 
 stop() {
@@ -48,6 +50,6 @@ if ! is_usable; then
     make_environment || stop "$python could not make a virtual environment in $folder; see its message above"
 fi
 
-echo "environment: installing $requirement into $folder"
-"$folder/bin/python" -m pip install --quiet --editable "$requirement" </dev/null ||
-    stop "pip could not install $requirement; see its message above"
+echo "environment: installing $* into $folder"
+"$folder/bin/python" -m pip install --quiet "$@" </dev/null ||
+    stop "pip could not install $*; see its message above"
