@@ -4,8 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import kombu
 import pytest
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+from kombu.messaging import Producer
 
 from celeriac.brokers.redis.broker import RedisBroker
 from celeriac.clock import wall
@@ -23,13 +25,13 @@ class Peer:
     """A kombu connection to the same server."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        self.connection = kombu.Connection(url, transport_options={**OPTIONS, **options})
+        self.connection = Connection(url, transport_options={**OPTIONS, **options})
         self.channel = self.connection.channel()
 
     def publish(self, body: bytes = b"[[], {}, {}]", queue: str = "work", **more: Any) -> None:
         """Publish a task message as Celery does."""
         headers = {"task": "demo.task", "id": more.pop("id", "theirs"), "lang": "py"}
-        producer = kombu.Producer(self.channel)
+        producer = Producer(self.channel)
         producer.publish(
             body,
             exchange="",
@@ -98,7 +100,7 @@ class TestForm:
     def test_a_body_that_is_not_wrapped(self, broker: RedisBroker, redis_url: str) -> None:
         peer = Peer(redis_url)
         peer.channel.body_encoding = None
-        kombu.Producer(peer.channel).publish([["ü"], {}, {}], exchange="", routing_key="work")
+        Producer(peer.channel).publish([["ü"], {}, {}], exchange="", routing_key="work")
         [delivery] = broker.consumer(["work"]).claim(10, ANY_SIZE)
         assert json.loads(delivery.message.body) == [["ü"], {}, {}]
         peer.close()
@@ -275,9 +277,9 @@ class TestRestoring:
         assert broker.consumer(["work"]).sweep() == 1
 
     def test_where_their_exchange_leads(self, broker: RedisBroker, peer: Peer, server: Any) -> None:
-        queue = kombu.Queue("orders", kombu.Exchange("shop", type="topic"), "order.#")
+        queue = Queue("orders", Exchange("shop", type="topic"), "order.#")
         queue(peer.channel).declare()
-        kombu.Producer(peer.channel).publish({}, exchange="shop", routing_key="order.new.eu")
+        Producer(peer.channel).publish({}, exchange="shop", routing_key="order.new.eu")
         assert peer.take("orders") is not None
         age(server, VISIBILITY + 1)
         assert broker.consumer(["orders"]).sweep() == 1
