@@ -80,9 +80,21 @@ class Connections:
 
     @property
     def broker_url(self) -> str:
-        """The URL of the broker, with its password: as configured, or the embedded file's."""
-        app = self._app
-        return broker_url(app.settings.broker_url, (app.main, app.folder))
+        """The URL of the broker, with its password: as configured, or the embedded file's.
+
+        It is that of clients: ``broker_write_url`` stands in for ``broker_url`` (BROK-13).
+        """
+        settings = self._app.settings
+        return self._broker_url(settings.broker_write_url or settings.broker_url)
+
+    @property
+    def read_url(self) -> str:
+        """The URL that workers take messages from: ``broker_read_url`` stands in for ``broker_url``."""
+        settings = self._app.settings
+        return self._broker_url(settings.broker_read_url or settings.broker_url)
+
+    def _broker_url(self, url: str | tuple[str, ...] | None) -> str:
+        return broker_url(url, (self._app.main, self._app.folder))
 
     @property
     def store_url(self) -> str:

@@ -18,7 +18,7 @@ from celeriac.message import (
     Publish,
     QueueSize,
 )
-from celeriac.redis.address import address
+from celeriac.redis.address import addresses
 from celeriac.redis.link import Argument, Link
 from celeriac.redis.scripts import Script, script
 
@@ -36,12 +36,12 @@ class RedisBroker(Broker):
         self, url: str, timeout: float = 5.0, options: Mapping[str, Any] | None = None
     ) -> None:
         options = options or {}
-        self._link = Link(address(url, timeout, options))
+        self._link = Link(addresses(url, timeout, options))
         self._posting = Posting(options)
         self._keys = self._posting.keys
         self._scripted = scripted(self._keys)
         self._known: set[str] = set()
-        self.url = self._link.address.url
+        self.url = self._link.urls
 
     @property
     def location(self) -> str:
