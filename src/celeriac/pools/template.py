@@ -210,6 +210,7 @@ def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manif
         settings={name: getattr(settings, name) for name in PARENT_SETTINGS},
         tasks=tuple(task_options(app, name) for name in sorted(app.tasks)),
         queues=tuple(app.amqp.queues.consume_from),
+        declarations=tuple(app.amqp.queues.consume_from.values()),
         receivers=wanted_signals(app),
         content_types=accepted,
         signing=serializers.signing_values(),
