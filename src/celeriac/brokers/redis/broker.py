@@ -52,17 +52,26 @@ class RedisBroker(Broker):
         return f"redis:{self._link.server}"
 
     def publish(self, publishes: Sequence[Publish]) -> None:
+        if (lane := self._one_lane(publishes)) is not None:
+            # The usual case, and one command: all or none of it is done, too.
+            self._link.call("LPUSH", lane, *map(self._posting.ordinary, publishes))
+            return
         if any(publish.exchange for publish in publishes):
             publishes = [self._with_bindings(publish) for publish in publishes]
-        if len(publishes) == 1 and publishes[0].queue in self._known and not publishes[0].copies:
-            plain = self._posting.plain(publishes[0])
-            if plain is not None:
-                self._link.call("LPUSH", *plain)
-                return
         if publishes:
             self._run(PUBLISH, *self._posting.sent(publishes))
             # The script has told the server the names of these queues.
             self._known.update(publish.queue for publish in publishes)
+
+    def _one_lane(self, publishes: Sequence[Publish]) -> str | None:
+        """Return the list that all of these messages go to, ready and without a word beside it."""
+        for publish in publishes:
+            if publish.due is not None or publish.message.priority or publish.copies:
+                return None
+            if publish.queue != publishes[0].queue or publish.exchange:
+                return None
+        queue = publishes[0].queue if publishes else ""
+        return self._keys.lane(queue, 0) if queue in self._known else None
 
     def _with_bindings(self, publish: Publish) -> Publish:
         """Return the message with the queues that others have bound to its exchange, too."""
