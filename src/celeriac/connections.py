@@ -120,14 +120,17 @@ class Connections:
         return self._app.amqp.queues.get(name) or plain_queue(name)
 
     def _open_store(self) -> ResultStore | None:
-        return open_store(self.store_url, self._app.settings)
+        return open_store(self.store_url, self._app.settings, lambda: self.broker)
 
     def _new_client(self) -> Client:
         with self._opening:
             earlier: Client | None = self._open.get("client")
             warned = earlier is not None and earlier.warned
             app = self._app
-            client = Client(app.settings, self.broker, app.spec, app.amqp.router, warned=warned)
+            replies = self.store if self.store_url.startswith("rpc") else None
+            client = Client(
+                app.settings, self.broker, app.spec, app.amqp.router, warned=warned, replies=replies
+            )
             self._open["client"] = client
             return client
 

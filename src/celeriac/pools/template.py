@@ -242,6 +242,7 @@ PARENT_SETTINGS = (
     "result_compression",
     "result_expires",
     "result_extended",
+    "result_persistent",
     "result_failure_expires",
     "result_serializer",
     "task_default_queue",

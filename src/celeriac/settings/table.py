@@ -176,7 +176,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     result_extended: Annotated[bool, Setting("CELERY_*", celery=False, read=True)] = True
     result_failure_expires: Annotated[float | None, Setting("CELERY_*", read=True)] = None
-    result_persistent: Annotated[bool | None, Setting("CELERY_*")] = None
+    result_persistent: Annotated[bool | None, Setting("CELERY_*", read=True)] = None
     result_serializer: Annotated[str, Setting("CELERY_*", read=True)] = "json"
 
     # -- serialization

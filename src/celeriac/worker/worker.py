@@ -276,7 +276,7 @@ def _opened(manifest: Manifest, settings: Settings) -> tuple[Broker, ResultStore
     broker = open_broker(manifest.broker, settings)
     declared = {queue.name: queue for queue in manifest.declarations}
     broker.look = lambda name: declared.get(name) or plain_queue(name)
-    return broker, open_store(manifest.store, settings)
+    return broker, open_store(manifest.store, settings, lambda: broker)
 
 
 def _concurrency(setting: int | str | None) -> int:

@@ -22,7 +22,7 @@ from celeriac.message import (
     QueueSize,
 )
 from celeriac.redis.address import addresses
-from celeriac.redis.link import Argument, Link
+from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 
 PURGE = script("entries", "purge")
@@ -56,6 +56,8 @@ class RedisBroker(Broker):
             # The usual case, and one command: all or none of it is done, too.
             self._link.call("LPUSH", lane, *map(self._posting.ordinary, publishes))
             return
+        if any(publish.declaration for publish in publishes):
+            publishes = self._reply(publishes)
         if any(publish.exchange for publish in publishes):
             publishes = [self._with_bindings(publish) for publish in publishes]
         if publishes:
@@ -63,10 +65,28 @@ class RedisBroker(Broker):
             # The script has told the server the names of these queues.
             self._known.update(publish.queue for publish in publishes)
 
+    def _reply(self, publishes: Sequence[Publish]) -> list[Publish]:
+        """Send what goes to queues that end by themselves; return the others.
+
+        Such a list is deleted when nobody has touched it for that long: its reader may be gone.
+        """
+        replies = [p for p in publishes if p.declaration and p.declaration.expires]
+        commands: list[Command] = []
+        for reply in replies:
+            lane = self._keys.lane(reply.queue, 0)
+            assert reply.declaration is not None and reply.declaration.expires is not None
+            life = round(reply.declaration.expires * 1000)
+            commands.append(("LPUSH", lane, self._posting.ordinary(reply)))
+            commands.append(("PEXPIRE", lane, life))
+        self._link.pipeline(commands)
+        return [publish for publish in publishes if publish not in replies]
+
     def _one_lane(self, publishes: Sequence[Publish]) -> str | None:
         """Return the list that all of these messages go to, ready and without a word beside it."""
         for publish in publishes:
             if publish.due is not None or publish.message.priority or publish.copies:
+                return None
+            if publish.declaration is not None:
                 return None
             if publish.queue != publishes[0].queue or publish.exchange:
                 return None
