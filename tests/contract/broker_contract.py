@@ -337,6 +337,30 @@ class InspectionContract:
         consumer.requeue([held.receipt])
         assert ids(claim(consumer)) == [held.message.id]
 
+    def test_release_has_delayed_messages_come_at_once(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        later = [publish(str(n), due=wall() + 60 - n) for n in range(3)]
+        broker.publish([*later, publish("now"), publish("other", "elsewhere", due=wall() + 60)])
+        consumer = consume()
+        parked = claim_one(consumer)
+        consumer.defer(parked.receipt, wall() + 5, unknown=True)
+        assert broker.release("work") == 4
+        assert broker.release("work") == 0
+        assert broker.release("no such queue") == 0
+        assert broker.sizes() == {
+            "work": QueueSize(ready=4),
+            "elsewhere": QueueSize(delayed=1),
+        }
+        assert ids(claim(consumer)) == ["now", "2", "1", "0"]
+
+    def test_release_wakes_a_worker(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([publish("1", due=wall() + 60)])
+        consumer = consume()
+        released = InAMoment(lambda: broker.release("work"))
+        assert wait_for(consumer).message.id == "1"
+        assert released.ago() < 1.0
+
     def test_workers_are_seen(self, broker: Broker, consume: Consume) -> None:
         assert broker.worker_seen() is None
         broker.publish([publish("1")])

@@ -89,6 +89,14 @@ class Broker(ABC):
         """Remove all messages of a queue that no worker holds; return how many there were."""
 
     @abstractmethod
+    def release(self, queue: str) -> int:
+        """Have the delayed messages of a queue come at once, the soonest first; return how many.
+
+        They go to the tail of the queue. A worker of Celeriac that claims one whose task has a time
+        gives it back until then; other workers may not. What is in a worker's hands is left alone.
+        """
+
+    @abstractmethod
     def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
         """Return the newest ``limit`` of these dead letters, newest first.
 

@@ -26,6 +26,7 @@ from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 
 PURGE = script("entries", "purge")
+RELEASE = script("entries", "later", "release")
 REVIVE = script("entries", "send", "revive")
 
 PAGE = 200
@@ -160,6 +161,12 @@ class RedisBroker(Broker):
         while more:
             count, more = self._run(PURGE, queue, *self._keys.steps)
             total += count
+        return total
+
+    def release(self, queue: str) -> int:
+        total = 0
+        while moved := self._run(RELEASE, queue):
+            total += moved
         return total
 
     def worker_seen(self) -> float | None:

@@ -40,7 +40,7 @@ from celeriac.results.base import task_key
 if TYPE_CHECKING:
     from celeriac.results.base import ResultStore
 
-CLAIM = script("entries", "claim")
+CLAIM = script("entries", "later", "claim")
 COMMIT = script("entries", "put", "send", "commit")
 DEFER = script("entries", "defer")
 PUBLISH = script("entries", "send", "publish")

@@ -15,7 +15,7 @@ from celeriac.redis.link import Link
 from celeriac.redis.scripts import script
 
 RESTORE = script("entries", "restore")
-RELEASE = script("release")
+UNLOCK = script("unlock")
 
 EVERY = 10.0
 """Seconds between two looks."""
@@ -48,7 +48,7 @@ class Restoring:
         try:
             return sum(self._restore(tag, score) for tag, score in self._lost())
         finally:
-            self._link.run(RELEASE, (mutex,), (token,))
+            self._link.run(UNLOCK, (mutex,), (token,))
 
     def _lost(self) -> list[tuple[str, bytes]]:
         until = time() - self._posting.visibility

@@ -13,7 +13,7 @@ end
 local owner, last = ARGV[3], tonumber(ARGV[4])
 local count, room, lease = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local steps = tonumber(ARGV[8])
-local MOVED, CHUNK, LOOK = 500, 64, 262144
+local CHUNK, LOOK = 64, 262144
 
 local taken, entries, scores, ends, lists, expresses = {}, {}, {}, {}, {}, {}
 
@@ -50,29 +50,6 @@ end
 local function receipt(place, queue)
   last = last + 1
   return string.format('%s:%.0f:%s:%s', owner, last, place, queue)
-end
-
--- What was kept for later and is due goes to the tail of its list.
-local function move(queue)
-  local delayed = own .. 'delayed:' .. queue
-  if not is(delayed, 'zset') then
-    return
-  end
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', stamp(now), 'LIMIT', 0, MOVED)
-  for _, tag in ipairs(due) do
-    local entry, place = redis.call('HGET', unacked, tag), parts(tag)
-    if entry and can_return(tag) then
-      if string.sub(place, 1, 1) == 'x' then
-        express(queue, tag, behind(place))
-      else
-        redis.call('LPUSH', list(queue, place), (envelope(entry)))
-        redis.call('HDEL', unacked, tag)
-        redis.call('ZREM', index, tag)
-      end
-    end
-    redis.call('ZREM', delayed, tag)
-    redis.call('HDEL', own .. 'unknown:' .. queue, tag)
-  end
 end
 
 -- Both return whether more may be taken.
@@ -136,7 +113,7 @@ local function from_queue(queue, rest)
 end
 
 for n = 9 + steps, #ARGV, 2 do
-  move(ARGV[n])
+  move(ARGV[n], stamp(now))
 end
 for n = 9 + steps, #ARGV, 2 do
   if not from_queue(ARGV[n], ',"",' .. ARGV[n + 1] .. ']') then
