@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from celeriac.brokers.base import Broker
+from celeriac.brokers.base import Broker, plain_queue
 from celeriac.brokers.urls import broker_url, open_broker
 from celeriac.client import Client
+from celeriac.queues import Queue
 from celeriac.results.base import ResultStore
 from celeriac.results.urls import open_store, store_url
 from celeriac.routing.amqp import AMQP
@@ -80,9 +81,21 @@ class Connections:
 
     @property
     def broker_url(self) -> str:
-        """The URL of the broker, with its password: as configured, or the embedded file's."""
-        app = self._app
-        return broker_url(app.settings.broker_url, (app.main, app.folder))
+        """The URL of the broker, with its password: as configured, or the embedded file's.
+
+        It is that of clients: ``broker_write_url`` stands in for ``broker_url`` (BROK-13).
+        """
+        settings = self._app.settings
+        return self._broker_url(settings.broker_write_url or settings.broker_url)
+
+    @property
+    def read_url(self) -> str:
+        """The URL that workers take messages from: ``broker_read_url`` stands in for ``broker_url``."""
+        settings = self._app.settings
+        return self._broker_url(settings.broker_read_url or settings.broker_url)
+
+    def _broker_url(self, url: str | tuple[str, ...] | None) -> str:
+        return broker_url(url, (self._app.main, self._app.folder))
 
     @property
     def store_url(self) -> str:
@@ -98,7 +111,13 @@ class Connections:
                 close()
 
     def _open_broker(self) -> Broker:
-        return open_broker(self.broker_url, self._app.settings)
+        broker = open_broker(self.broker_url, self._app.settings)
+        broker.look = self._look
+        return broker
+
+    def _look(self, name: str) -> Queue:
+        """Return the declaration of a queue, as it is now."""
+        return self._app.amqp.queues.get(name) or plain_queue(name)
 
     def _open_store(self) -> ResultStore | None:
         return open_store(self.store_url, self._app.settings)

@@ -14,7 +14,7 @@ the broker was opened with; then nothing, or on ``commit`` perhaps everything, w
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -28,6 +28,7 @@ from celeriac.message import (
     Publish,
     QueueSize,
 )
+from celeriac.queues import Exchange, Queue
 
 if TYPE_CHECKING:
     from celeriac.results.base import ResultStore
@@ -36,11 +37,22 @@ LEASE = 20.0
 """Seconds after which a lease that was not renewed may be taken by others."""
 
 
+Look = Callable[[str], Queue]
+"""Returns the declaration of the queue of this name."""
+
+
+def plain_queue(name: str) -> Queue:
+    """Return the declaration of a queue that nobody has declared: a direct exchange of its name."""
+    return Queue(name, Exchange(name), name)
+
+
 class Broker(ABC):
     """Holds messages. One object per app and process; thread-safe; usable after a fork."""
 
     url: str
     """The address it was opened with, passwords masked."""
+    look: Look = staticmethod(plain_queue)
+    """Where the declarations of queues are found, for servers that keep them. Set by the owner."""
 
     @property
     @abstractmethod

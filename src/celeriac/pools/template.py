@@ -205,11 +205,12 @@ def build_manifest(app: Celery, threads: tuple[str, ...], sockets: int) -> Manif
         require(settings.result_compression, "result_compression")
     return Manifest(
         app=app.main,
-        broker=app.broker_url,
+        broker=app.connections.read_url,
         store=app.store_url,
         settings={name: getattr(settings, name) for name in PARENT_SETTINGS},
         tasks=tuple(task_options(app, name) for name in sorted(app.tasks)),
         queues=tuple(app.amqp.queues.consume_from),
+        declarations=tuple(app.amqp.queues.consume_from.values()),
         receivers=wanted_signals(app),
         content_types=accepted,
         signing=serializers.signing_values(),
@@ -231,6 +232,7 @@ def wanted_signals(app: Celery) -> frozenset[str]:
 
 PARENT_SETTINGS = (
     "accept_content",
+    "broker_failover_strategy",
     "broker_timeout",
     "broker_transport_options",
     "broker_use_ssl",

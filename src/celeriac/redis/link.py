@@ -9,6 +9,7 @@ only the caller knows what that would double.
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
@@ -50,13 +51,20 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
 
 
 class Link:
-    """Connections of one process to one server. ``timeout`` bounds every step of a call, in seconds."""
+    """Connections of one process to one server: the first of these that can be reached."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self._addresses = deque(addresses)
+        self.urls = ";".join(address.url for address in addresses)
+        """As they may be printed."""
         self._free: list[tuple[Connection, float]] = []
         self._pid = os.getpid()
         self._server = ""
+
+    @property
+    def address(self) -> Address:
+        """Where it is connected, or tries to connect first."""
+        return self._addresses[0]
 
     def call(self, *command: Argument) -> Any:
         """Run one command and return its reply. Raises OperationalError."""
@@ -82,13 +90,28 @@ class Link:
 
     def connect(self, protocol: int = 3) -> Connection:
         """Return a connection of the caller's own, which gets pushed messages. Raises OperationalError."""
-        connection = self.address.connection(protocol)
         try:
-            connection.connect()
+            return self._connected(protocol)
         except (driver.RedisError, OSError) as error:
-            connection.disconnect()
             raise self.failure(error) from error
-        return connection
+
+    def _connected(self, protocol: int = 2) -> Connection:
+        """Connect to the first server that can be reached; raise what the last one said."""
+        deadline = monotonic() + self.address.timeout
+        for left in reversed(range(len(self._addresses))):
+            connection = self.address.connection(protocol)
+            try:
+                connection.connect()
+                return connection
+            except (driver.ConnectionError, driver.TimeoutError, OSError):
+                connection.disconnect()
+                if not left or monotonic() > deadline:
+                    raise
+                self._addresses.rotate(-1)
+            except BaseException:
+                connection.disconnect()
+                raise
+        raise AssertionError("there is an address")
 
     @property
     def server(self) -> str:
@@ -136,13 +159,7 @@ class Link:
                 break  # Another thread was quicker.
             if monotonic() - used < IDLE or _is_clean(connection):
                 return connection
-        connection = self.address.connection()
-        try:
-            connection.connect()
-        except BaseException:
-            connection.disconnect()
-            raise
-        return connection
+        return self._connected()
 
     def _give_up(self, connection: Connection, error: Exception) -> None:
         connection.disconnect()

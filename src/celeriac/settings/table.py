@@ -76,7 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     broker_connection_retry: Annotated[bool, Setting("*")] = True
     broker_connection_retry_on_startup: Annotated[bool | None, Setting("*")] = None
     broker_connection_timeout: Annotated[float | None, Setting("*")] = 4.0
-    broker_failover_strategy: Annotated[Any, Setting("*")] = None
+    broker_failover_strategy: Annotated[str | None, Setting("*", read=True)] = None
     broker_heartbeat: Annotated[float | None, Setting("*")] = 120.0
     broker_heartbeat_checkrate: Annotated[float, Setting("*")] = 3.0
     broker_host: Annotated[str | None, Setting("*")] = None
@@ -86,7 +86,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     broker_pool_acquire_timeout: Annotated[float | None, Setting("*")] = None
     broker_pool_limit: Annotated[int | None, Setting("*")] = 10
     broker_port: Annotated[int | None, Setting("*")] = None
-    broker_read_url: Annotated[str | Strings | None, Setting("*")] = None
+    broker_read_url: Annotated[str | Strings | None, Setting("*", read=True)] = None
     broker_timeout: Annotated[float, Setting(read=True)] = 5.0
     broker_transport: Annotated[str | None, Setting("*")] = None
     broker_transport_options: Annotated[Options, Setting("*", read=True)] = {}
@@ -94,7 +94,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     broker_use_ssl: Annotated[bool | Options, Setting("*", read=True)] = False
     broker_user: Annotated[str | None, Setting("*")] = None
     broker_vhost: Annotated[str | None, Setting("*")] = None
-    broker_write_url: Annotated[str | Strings | None, Setting("*")] = None
+    broker_write_url: Annotated[str | Strings | None, Setting("*", read=True)] = None
 
     # -- tasks
     task_acks_late: Annotated[bool, Setting("CELERY_+", celery=False, read=True)] = True

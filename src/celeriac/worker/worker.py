@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from celeriac.brokers.base import Broker
+from celeriac.brokers.base import Broker, plain_queue
 from celeriac.brokers.urls import open_broker
 from celeriac.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
 from celeriac.message import Delivery
@@ -273,7 +273,10 @@ def _opened(manifest: Manifest, settings: Settings) -> tuple[Broker, ResultStore
             "memory:// lives inside one process, and a worker is another one; leave broker_url out "
             "for the embedded file"
         )
-    return open_broker(manifest.broker, settings), open_store(manifest.store, settings)
+    broker = open_broker(manifest.broker, settings)
+    declared = {queue.name: queue for queue in manifest.declarations}
+    broker.look = lambda name: declared.get(name) or plain_queue(name)
+    return broker, open_store(manifest.store, settings)
 
 
 def _concurrency(setting: int | str | None) -> int:

@@ -7,8 +7,11 @@ told by the server's own settings; see the documentation (brokers).
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from celeriac.brokers.base import LEASE, Broker, is_selected
 from celeriac.brokers.redis import envelope
+from celeriac.brokers.redis.bindings import queues_of
 from celeriac.brokers.redis.consumer import PUBLISH, RedisConsumer
 from celeriac.brokers.redis.posting import Posting, scripted
 from celeriac.message import (
@@ -18,7 +21,7 @@ from celeriac.message import (
     Publish,
     QueueSize,
 )
-from celeriac.redis.address import address
+from celeriac.redis.address import addresses
 from celeriac.redis.link import Argument, Link
 from celeriac.redis.scripts import Script, script
 
@@ -36,12 +39,12 @@ class RedisBroker(Broker):
         self, url: str, timeout: float = 5.0, options: Mapping[str, Any] | None = None
     ) -> None:
         options = options or {}
-        self._link = Link(address(url, timeout, options))
+        self._link = Link(addresses(url, timeout, options))
         self._posting = Posting(options)
         self._keys = self._posting.keys
         self._scripted = scripted(self._keys)
         self._known: set[str] = set()
-        self.url = self._link.address.url
+        self.url = self._link.urls
 
     @property
     def location(self) -> str:
@@ -49,6 +52,8 @@ class RedisBroker(Broker):
         return f"redis:{self._link.server}"
 
     def publish(self, publishes: Sequence[Publish]) -> None:
+        if any(publish.exchange for publish in publishes):
+            publishes = [self._with_bindings(publish) for publish in publishes]
         if len(publishes) == 1 and publishes[0].queue in self._known and not publishes[0].copies:
             plain = self._posting.plain(publishes[0])
             if plain is not None:
@@ -59,13 +64,22 @@ class RedisBroker(Broker):
             # The script has told the server the names of these queues.
             self._known.update(publish.queue for publish in publishes)
 
+    def _with_bindings(self, publish: Publish) -> Publish:
+        """Return the message with the queues that others have bound to its exchange, too."""
+        if not publish.exchange:
+            return publish
+        named = (publish.queue, *publish.copies)
+        bound = queues_of(self._link, self._keys, publish.exchange, publish.routing_key)
+        return replace(publish, copies=(*named[1:], *(q for q in bound if q not in named)))
+
     def _run(self, which: Script, *arguments: Argument) -> Any:
         return self._link.run(which, self._scripted.keys, (*self._scripted.first, *arguments))
 
     def consumer(
         self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
     ) -> RedisConsumer:
-        return RedisConsumer(self._link, self._posting, queues, lease, turns=turns)
+        declared = [self.look(name) for name in queues]
+        return RedisConsumer(self._link, self._posting, declared, lease, turns=turns)
 
     # -- what is where
 

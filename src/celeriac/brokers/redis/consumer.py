@@ -16,6 +16,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from celeriac.brokers.base import Consumer
 from celeriac.brokers.redis import envelope
+from celeriac.brokers.redis.bindings import declarations
 from celeriac.brokers.redis.doorbell import Doorbell
 from celeriac.brokers.redis.posting import SENT, Posting, scripted
 from celeriac.brokers.redis.restoring import Restoring
@@ -30,8 +31,9 @@ from celeriac.completion import (
 )
 from celeriac.exceptions import OperationalError
 from celeriac.message import Delivery, Message, Publish
+from celeriac.queues import Queue
 from celeriac.redis.documents import put_arguments
-from celeriac.redis.link import Argument, Link
+from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 from celeriac.results.base import task_key
 
@@ -64,7 +66,7 @@ class RedisConsumer(Consumer):
         self,
         link: Link,
         posting: Posting,
-        queues: Sequence[str],
+        queues: Sequence[Queue],
         lease: float,
         *,
         turns: bool = True,
@@ -74,26 +76,28 @@ class RedisConsumer(Consumer):
         self._posting = posting
         self._keys = posting.keys
         self._scripted = scripted(posting.keys)
-        self._queues = list(queues)
+        names = [queue.name for queue in queues]
+        self._queues = list(names)
         self._turns = turns
-        self._names = {name: json.dumps(name) for name in queues}
+        self._names = {name: json.dumps(name) for name in names}
         self._owner = secrets.token_hex(6)
         self._number = 0
         self._held: dict[str, Message] = {}
-        self._doorbell = Doorbell(link, posting.keys, queues)
+        self._doorbell = Doorbell(link, posting.keys, names)
         self._restoring = Restoring(link, posting)
         self._together: dict[str, bool] = {}
         self._seen = float("-inf")
         self._closed = False
-        self._announce()
+        self._announce(queues)
 
-    def _announce(self) -> None:
+    def _announce(self, queues: Sequence[Queue]) -> None:
         self._renewed(())
-        known = [
+        bound = [one for queue in queues for one in declarations(self._keys, queue)]
+        known: list[Command] = [
             ("SADD", self._keys.queues, *self._queues),
             ("EXPIRE", self._keys.queues, KNOWN_FOR),
         ]
-        self._link.pipeline(known)
+        self._link.pipeline([*known, *bound])
 
     def _run(self, script: Script, *arguments: Argument) -> Any:
         return self._link.run(script, self._scripted.keys, (*self._scripted.first, *arguments))
