@@ -223,7 +223,7 @@ def arm_template() -> None:
     @wraps(become)
     def become_child(*args: Any, chores: bool, **kwargs: Any) -> None:
         role = "spare" if chores else "child"
-        book.write(Process(role, os.getpid(), parent, forked_by=here))
+        book.write(Process(role, os.getpid(), parent, here, monotonic()))
         become(*args, chores=chores, **kwargs)
 
     _replace(template, "main", become_child)
