@@ -32,7 +32,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # The parts of `test` run one after the other, also under `make -j`: they share two cores and a screen.
 .NOTPARALLEL:
 .PHONY: help env services demo test check bench docs format lint types architecture \
-        unit contract integration faults interop fuzz fix dist clean
+        unit contract integration faults interop chaos fuzz fix dist clean
 
 help: ## Say what there is to make
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,9 @@ contract integration faults interop: $(SERVICES)
 interop: $(CELERY)
 unit contract integration faults interop:
 	$(BIN)/python -m pytest $(PYTEST) tests/$@
+
+chaos: $(SERVICES) ## Break things under load, in runs of 20,000 tasks, and print what was lost (half an hour)
+	CELERIAC_LONG_FAULTS=1 $(BIN)/python -m pytest $(PYTEST) --capture=no -m chaos tests/faults
 
 fuzz: $(FUZZING) ## Give every decoder hostile bytes: make fuzz FUZZ_SECONDS=600
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

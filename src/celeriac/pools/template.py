@@ -232,6 +232,9 @@ def wanted_signals(app: Celery) -> frozenset[str]:
 
 PARENT_SETTINGS = (
     "accept_content",
+    "broker_connection_max_retries",
+    "broker_connection_retry",
+    "broker_connection_retry_on_startup",
     "broker_failover_strategy",
     "broker_timeout",
     "broker_transport_options",

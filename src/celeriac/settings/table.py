@@ -72,9 +72,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     # -- broker connection
     broker_channel_error_retry: Annotated[bool, Setting("*")] = False
-    broker_connection_max_retries: Annotated[int | None, Setting("*")] = 100
-    broker_connection_retry: Annotated[bool, Setting("*")] = True
-    broker_connection_retry_on_startup: Annotated[bool | None, Setting("*")] = None
+    broker_connection_max_retries: Annotated[int | None, Setting("*", read=True)] = 100
+    broker_connection_retry: Annotated[bool, Setting("*", read=True)] = True
+    broker_connection_retry_on_startup: Annotated[bool | None, Setting("*", read=True)] = None
     broker_connection_timeout: Annotated[float | None, Setting("*")] = 4.0
     broker_failover_strategy: Annotated[str | None, Setting("*", read=True)] = None
     broker_heartbeat: Annotated[float | None, Setting("*")] = 120.0
