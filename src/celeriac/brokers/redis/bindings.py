@@ -7,7 +7,7 @@ expression and there for topic exchanges only.
 import re
 from collections.abc import Iterable
 
-from celeriac.redis.keys import SEPARATOR, Keys
+from celeriac.redis.keys import Keys
 from celeriac.redis.link import Link
 
 
@@ -16,7 +16,7 @@ def queues_of(link: Link, keys: Keys, exchange: str, key: str) -> list[str]:
     if not exchange:
         return [key]
     members: Iterable[bytes] = link.call("SMEMBERS", keys.binding(exchange))
-    rows = [member.decode().split(SEPARATOR) for member in members]
+    rows = [member.decode().split(keys.separator) for member in members]
     return sorted({row[2] for row in rows if len(row) == 3 and _leads(row[0], row[1], key)})
 
 
