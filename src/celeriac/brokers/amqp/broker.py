@@ -1,0 +1,149 @@
+"""The broker on RabbitMQ, as its clients see it.
+
+Publishing waits for the server's confirms, so what ``publish`` returned from survives what a durable
+queue survives. A batch is no transaction: if it fails in the middle, a part may have been taken. The
+server does not say how much is delayed, nor what others hold in their hands: ``sizes`` tells what is
+ready, and what this process holds. The consumer's side is ``consumer.py``.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from weakref import WeakSet
+
+from celeriac.brokers.amqp import delays, shipping
+from celeriac.brokers.amqp.addresses import addresses
+from celeriac.brokers.amqp.connection import Connection
+from celeriac.brokers.amqp.consumer import AmqpConsumer
+from celeriac.brokers.amqp.declarations import Found
+from celeriac.brokers.amqp.hold import Returns
+from celeriac.brokers.amqp.intake import PRESENCE
+from celeriac.brokers.amqp.letters import DEAD, DeadLetters
+from celeriac.brokers.amqp.link import Link
+from celeriac.brokers.amqp.session import Session
+from celeriac.brokers.base import LEASE, Broker
+from celeriac.clock import wall
+from celeriac.exceptions import ImproperlyConfigured
+from celeriac.message import (
+    ALL_DEAD,
+    DeadLetter,
+    DeadSelection,
+    Publish,
+    QueueSize,
+)
+from celeriac.queues import Exchange, Queue
+from celeriac.settings import masked_url
+
+NO_OPTIONS: Mapping[str, Any] = {}
+
+
+class AmqpBroker(Broker):
+    """Queues of RabbitMQ.
+
+    ``options`` are ``broker_transport_options``, and what settings say of queues: ``queues``
+    (declarations), ``queue_arguments`` (of queues that are not among them), ``delayed_queue_type``.
+    """
+
+    def __init__(
+        self, url: str, timeout: float = 5.0, options: Mapping[str, Any] = NO_OPTIONS
+    ) -> None:
+        servers = addresses(url, options)
+        self.url = masked_url(url)
+        self.location = servers[0].location
+        self._kind = _kind(options.get("delayed_queue_type", delays.KINDS[0]))
+        self._arguments: Mapping[str, Any] = options.get("queue_arguments") or {}
+        self._declared = _by_name(options.get("queues") or ())
+        # The queues that sizes are told of: those that are configured, and those that were used.
+        self._known = dict.fromkeys(self._declared)
+        self._link = Link(servers, timeout, self._begin)
+        self._letters = DeadLetters(self._link)
+        self._returns = Returns()
+        self._consumers: WeakSet[AmqpConsumer] = WeakSet()
+
+    def _begin(self, connection: Connection) -> Session:
+        return Session(connection, self._declaration, self._kind)
+
+    def _declaration(self, name: str) -> Queue:
+        """Return how a queue is declared."""
+        if name == DEAD:
+            return Queue(name)
+        declared = self._declared.get(name)
+        if declared is None:
+            declared = Queue(name, Exchange(name), name, queue_arguments=self._arguments)
+        return declared
+
+    def publish(self, publishes: Sequence[Publish]) -> None:
+        if publishes:
+            self._ship(shipping.new(publishes))
+
+    def _ship(self, shipment: shipping.Shipment) -> None:
+        self._known.update((queue, None) for queue, _ in shipment.queues)
+        self._link.call(lambda session: session.publish(shipment.messages, shipment.queues))
+
+    def consumer(
+        self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
+    ) -> AmqpConsumer:
+        self._known.update(dict.fromkeys(queues))
+        consumer = AmqpConsumer(
+            self._link, queues, lease, self._returns, self._ship, self._letters.bury, turns=turns
+        )
+        self._consumers.add(consumer)
+        return consumer
+
+    def sizes(self) -> dict[str, QueueSize]:
+        sizes = {
+            queue: QueueSize(ready=found.ready) for queue, found in self._look(self._known).items()
+        }
+        for consumer in list(self._consumers):
+            for queue, (ready, later, held) in consumer.counts().items():
+                size = sizes.get(queue, QueueSize())
+                sizes[queue] = QueueSize(
+                    ready=size.ready + ready,
+                    delayed=size.delayed + later,
+                    leased=size.leased + held,
+                )
+        return {queue: size for queue, size in sorted(sizes.items()) if size != QueueSize()}
+
+    def _look(self, queues: Iterable[str]) -> dict[str, Found]:
+        """Return what the server says of those queues that it has."""
+        names = list(queues)
+
+        async def look(session: Session) -> dict[str, Found]:
+            found = {name: await session.declarations.look_at(name) for name in names}
+            return {name: one for name, one in found.items() if one is not None}
+
+        return self._link.call(look)
+
+    def purge(self, queue: str) -> int:
+        dropped = sum(consumer.drop(queue) for consumer in list(self._consumers))
+        return dropped + self._link.call(lambda session: session.declarations.purge(queue))
+
+    def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
+        return self._letters.newest(limit, which)
+
+    def revive(self, which: DeadSelection) -> int:
+        return self._letters.revive(which)
+
+    def delete_dead(self, which: DeadSelection) -> int:
+        return self._letters.delete(which)
+
+    def worker_seen(self) -> float | None:
+        # Celery's workers are not in the queue of presence, but they do consume.
+        found = self._look([PRESENCE, *self._known])
+        return wall() if any(one.consumers for one in found.values()) else None
+
+    def close(self) -> None:
+        self._link.close()
+
+
+def _by_name(queues: Any) -> dict[str, Queue]:
+    if isinstance(queues, Mapping):
+        queues = queues.values()
+    return {queue.name: queue for queue in queues}
+
+
+def _kind(kind: Any) -> str:
+    if kind not in delays.KINDS:
+        raise ImproperlyConfigured(
+            f"broker_native_delayed_delivery_queue_type is {kind!r}; write {' or '.join(delays.KINDS)}"
+        )
+    return str(kind)

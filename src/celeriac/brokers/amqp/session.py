@@ -1,0 +1,67 @@
+"""A session: one connection as long as it lasts, with what was opened and declared on it.
+
+In the I/O thread. When the connection is lost the session goes with everything in it; the next one
+begins from nothing.
+"""
+
+from collections.abc import Sequence
+
+from celeriac.brokers.amqp.connection import Connection, Outgoing
+from celeriac.brokers.amqp.declarations import Declarations, Look
+from celeriac.brokers.amqp.publisher import Publisher
+from celeriac.brokers.amqp.replies import Reply
+from celeriac.exceptions import OperationalError
+
+
+class Session:
+    """One connection, its publisher, and what it knows to be declared."""
+
+    def __init__(self, connection: Connection, look: Look, kind: str) -> None:
+        self.connection = connection
+        self.declarations = Declarations(connection, look, kind)
+        self._publisher: Reply[Publisher] | None = None
+
+    async def publish(
+        self, messages: Sequence[Outgoing], queues: Sequence[tuple[str, bool]]
+    ) -> None:
+        """Declare these queues (True: for delayed messages), and publish with confirms.
+
+        A queue that has been deleted meanwhile is declared again, and its messages sent again.
+        Raises OperationalError for messages that no queue takes even so.
+        """
+        for _ in range(2):
+            for queue, delayed in queues:
+                await self._declare(queue, delayed=delayed)
+            publisher = await self._open_publisher()
+            messages = await publisher.publish(messages)
+            if not messages:
+                return
+            for queue, _ in queues:
+                self.declarations.forget(queue)
+        lost = sorted({one.routing_key.rpartition(".")[2] for one in messages})
+        raise OperationalError(
+            f"no queue takes {len(messages)} messages for {', '.join(lost)}: declared, but gone again, "
+            "or a binding of celery_delayed_delivery was removed; look who deletes queues"
+        )
+
+    async def _declare(self, queue: str, *, delayed: bool) -> None:
+        if delayed:
+            await self.declarations.delayed(queue)
+        else:
+            await self.declarations.queue(queue)
+
+    async def _open_publisher(self) -> Publisher:
+        """Return the publisher; several who ask at once get the same."""
+        if self._publisher is not None:
+            publisher: Publisher = await self._publisher
+            if publisher.alive:
+                return publisher
+        reply: Reply[Publisher] = Reply()
+        self._publisher = reply
+        try:
+            reply.set(await Publisher.open(await self.connection.open()))
+        except BaseException as error:
+            reply.fail(error)
+            self._publisher = None
+            raise
+        return await reply
