@@ -7,6 +7,7 @@ BIN := $(ENV)/bin
 RUNTIME := $(ENV)/.celeriac-runtime
 DEV := $(ENV)/.celeriac-dev
 FUZZING := $(ENV)/.celeriac-fuzz
+SERVICES := $(ENV)/.celeriac-services
 CHECKED := $(wildcard src tests benchmarks examples)
 # In this order: what fails fast comes first.
 TESTS := $(wildcard $(addprefix tests/,unit contract fuzz integration faults interop))
@@ -26,7 +27,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .DELETE_ON_ERROR:
 # The parts of `test` run one after the other, also under `make -j`: they share two cores and a screen.
 .NOTPARALLEL:
-.PHONY: help env demo test check bench docs format lint types architecture \
+.PHONY: help env services demo test check bench docs format lint types architecture \
         unit contract integration faults interop fuzz fix dist clean
 
 help: ## Say what there is to make
@@ -35,7 +36,7 @@ help: ## Say what there is to make
 demo: $(RUNTIME) ## See a worker do a real job: statistics of the whole standard library
 	@$(BIN)/python examples/stdlib_census/demo.py
 
-test: $(DEV) format lint types docs ## Check everything, then run every test (what CI runs)
+test: $(DEV) format lint types docs $(SERVICES) ## Check everything, then run every test (what CI runs)
 	$(BIN)/python -m pytest $(PYTEST) $(TESTS)
 
 check: $(DEV) format lint types architecture ## Check format, lint, types and architecture; run no other test
@@ -65,6 +66,7 @@ contract: $(DEV) ## Test every broker and store against its contract
 integration: $(DEV) ## Test clients and workers together
 faults: $(DEV) ## Test that nothing is lost when processes are killed
 interop: $(DEV) ## Test against bytes that Celery wrote
+contract integration faults interop: $(SERVICES)
 unit contract integration faults interop:
 	$(BIN)/python -m pytest $(PYTEST) tests/$@
 
@@ -72,6 +74,8 @@ fuzz: $(FUZZING) ## Give every decoder hostile bytes: make fuzz FUZZ_SECONDS=600
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 env: $(DEV) ## Make the environment in .venv, for editors and for running things by hand
+
+services: $(SERVICES) ## Install the servers that tests start: Redis and RabbitMQ
 
 fix: $(DEV) ## Correct format and what lint can correct
 	$(BIN)/ruff check --fix
@@ -94,3 +98,7 @@ $(DEV): pyproject.toml
 $(FUZZING): pyproject.toml
 	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) '.[dev,fuzz]'
 	@touch $@ $(DEV) $(RUNTIME)
+
+# Made again and again while a server is missing, so that nobody overlooks what is left out.
+$(SERVICES): scripts/services.sh | $(DEV)
+	@sh scripts/services.sh $@

@@ -9,6 +9,8 @@ import pytest
 # What fixtures assert is shown in full, as in the tests themselves.
 pytest.register_assert_rewrite("tests.fixtures")
 
+pytest_plugins = ["tests.fixtures.servers"]
+
 _FOLDERS = ("unit", "contract", "fuzz", "integration", "faults", "interop")
 
 
