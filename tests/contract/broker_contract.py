@@ -320,17 +320,19 @@ class InspectionContract:
         broker.publish([publish("x", "a", due=wall() + 60), publish("y", "b", due=wall() + 60)])
         consumer = consume("a")
         claim(consumer, 2)
-        assert broker.sizes() == {
-            "a": QueueSize(ready=3, delayed=1, leased=2),
-            "b": QueueSize(delayed=1),
-        }
+        if broker.counts_delayed:
+            delayed = {"a": QueueSize(ready=3, delayed=1, leased=2), "b": QueueSize(delayed=1)}
+            assert broker.sizes() == delayed
+        else:
+            assert broker.sizes() == {"a": QueueSize(ready=3, leased=2)}
 
     def test_purge_removes_what_nobody_holds(self, broker: Broker, consume: Consume) -> None:
         broker.publish(publishes(range(3)))
         broker.publish([publish("later", due=wall() + 60), publish("other", "elsewhere")])
         consumer = consume()
         held = claim_one(consumer)
-        assert broker.purge("work") == 3
+        # What is delayed counts, where it can be seen at all.
+        assert broker.purge("work") == 2 + broker.counts_delayed
         assert broker.purge("work") == 0
         assert broker.purge("no such queue") == 0
         assert broker.sizes() == {"work": QueueSize(leased=1), "elsewhere": QueueSize(ready=1)}

@@ -29,6 +29,7 @@ ADAPTERS = {
     "memory": "in memory, committing in the order of the base class",
     "sqlite": "the embedded file, results in the same file: commits are one transaction",
     "sqlite-apart": "the embedded file, results elsewhere: the order of the base class",
+    "amqp": "RabbitMQ, results elsewhere: the order of the base class",
 }
 
 
@@ -43,10 +44,15 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def make_broker(adapter: str, path: str) -> Callable[[], Broker]:
+def make_broker(adapter: str, path: str, request: pytest.FixtureRequest) -> Callable[[], Broker]:
     if adapter == "memory":
         server = MemoryBroker()
         return lambda: server
+    if adapter == "amqp":
+        # Imported here: other adapters are tested without the driver, too.
+        from tests.fixtures.rabbit_broker import make_rabbit_broker
+
+        return partial(make_rabbit_broker, request.getfixturevalue("rabbit_url"))
     return partial(SqliteBroker, path)
 
 

@@ -43,6 +43,12 @@ class Broker(ABC):
     """The address it was opened with, passwords masked."""
     location: str
     """Identity of the server: a store with the same location can share a transaction."""
+    counts_delayed: bool = True
+    """Whether ``sizes`` tells of delayed messages, and ``purge`` removes them. RabbitMQ cannot."""
+    leases_lapse: bool = True
+    """Whether a lease ends when it is not renewed in time. Else it ends with the connection of its
+    holder, there is nothing to sweep, and a start cannot be put on record.
+    """
 
     @abstractmethod
     def publish(self, publishes: Sequence[Publish]) -> None:

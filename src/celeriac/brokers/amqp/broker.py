@@ -43,6 +43,11 @@ class AmqpBroker(Broker):
     (declarations), ``queue_arguments`` (of queues that are not among them), ``delayed_queue_type``.
     """
 
+    counts_delayed = False
+    leases_lapse = False
+    consumers = AmqpConsumer
+    """The class of its consumers."""
+
     def __init__(
         self, url: str, timeout: float = 5.0, options: Mapping[str, Any] = NO_OPTIONS
     ) -> None:
@@ -83,7 +88,7 @@ class AmqpBroker(Broker):
         self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
     ) -> AmqpConsumer:
         self._known.update(dict.fromkeys(queues))
-        consumer = AmqpConsumer(
+        consumer = self.consumers(
             self._link, queues, lease, self._returns, self._ship, self._letters.bury, turns=turns
         )
         self._consumers.add(consumer)

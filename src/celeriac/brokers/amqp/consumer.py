@@ -10,21 +10,27 @@ for want of a place; so a loss counts only if the worker lives to say so.
 
 import os
 from collections.abc import Callable, Sequence
+from threading import Lock
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from celeriac.brokers.amqp import shipping
 from celeriac.brokers.amqp.connection import Arrival
 from celeriac.brokers.amqp.hold import Entry, Hold, Returns
 from celeriac.brokers.amqp.intake import Intake
+from celeriac.brokers.amqp.joins import joined
 from celeriac.brokers.amqp.link import Link
 from celeriac.brokers.amqp.pace import Pace
 from celeriac.brokers.amqp.properties import Record
 from celeriac.brokers.amqp.session import Session
 from celeriac.brokers.base import Consumer
 from celeriac.clock import wall
-from celeriac.completion import SETTLED, STALE, Completion, Settlement, Verdict
-from celeriac.exceptions import ImproperlyConfigured, OperationalError
+from celeriac.completion import SETTLED, STALE, Completion, Settlement, Verdict, refused
+from celeriac.exceptions import OperationalError
 from celeriac.message import Delivery, Publish
+
+if TYPE_CHECKING:
+    from celeriac.results.base import ResultStore
 
 IDLE = 0.1
 """Seconds without a claim after which what nobody has claimed goes back to others."""
@@ -59,9 +65,13 @@ class AmqpConsumer(Consumer):
         self._intake: Intake | None = None
         self._serial = 0
         self._pace = Pace()
+        # Queues with a watch that has brought nothing yet; and whether there is any watch at all.
         self._watched: set[str] = set()
+        self._armed = False
         self._waiting = self._woken = self._closed = False
         self._claimed_at = 0.0
+        self._committing = Lock()
+        self._store: ResultStore | None = None
         self._minding = False
         try:
             link.call(self._open)
@@ -114,7 +124,8 @@ class AmqpConsumer(Consumer):
         intake = await Intake.open(session, self._serial, self._queues, self._arrived, self._ended)
         with self._changed:
             self._intake = intake
-            self._watched = set()
+            self._watched.clear()
+            self._armed = False
             self._pace = Pace()
         return intake
 
@@ -141,13 +152,13 @@ class AmqpConsumer(Consumer):
         with self._changed:
             intake, held = self._intake, len(self._hold.claimed)
             before, now = self._pace.prefetch, self._pace.after(count, taken, held)
-            watched, self._watched = self._watched, set()
-        if intake is None or (before == now and not watched):
+            armed, self._armed = self._armed, False
+            self._watched.clear()
+        if intake is None or (before == now and not armed):
             return
 
         def change() -> None:
-            if before or watched:
-                intake.unsubscribe()
+            intake.unsubscribe()
             if now:
                 intake.subscribe(self._queues, now)
                 self._mind(intake)
@@ -165,14 +176,15 @@ class AmqpConsumer(Consumer):
         with self._changed:
             if self._intake is not intake:
                 return
-            busy = self._waiting or monotonic() - self._claimed_at < IDLE
-            entries = [] if busy else self._put_down()
             streaming = self._pace.prefetch > 0
-            if busy and (streaming or self._hold.ready()):
-                self._mind(intake)
+            if self._waiting or monotonic() - self._claimed_at < IDLE:
+                if streaming or self._hold.ready():
+                    self._mind(intake)
                 return
+            entries = self._put_down()
             self._pace = Pace()
-        intake.unsubscribe()
+        if streaming:
+            intake.unsubscribe()
         intake.channel.give_back([entry.arrival.tag for entry in entries])
 
     def _put_down(self) -> list[Entry]:
@@ -206,12 +218,9 @@ class AmqpConsumer(Consumer):
             return
         self._watched.update(queues)
 
-        def change() -> None:
-            # A subscription that has brought its message brings no other: it is made anew.
-            intake.unsubscribe(queues)
-            intake.subscribe(queues, 1)
-
-        self._link.post(change)
+        self._armed = True
+        # A subscription that has brought its message brings no other: it is made anew.
+        self._link.post(lambda: intake.subscribe(queues, 1))
 
     def wake(self) -> None:
         with self._changed:
@@ -299,23 +308,38 @@ class AmqpConsumer(Consumer):
         with self._changed:
             return self._hold.stale(receipts)
 
+    def commit(
+        self, completions: Sequence[Completion], store: "ResultStore | None"
+    ) -> list[Verdict]:
+        with self._committing:
+            self._store = store
+            return super().commit(completions, store)
+
     def _settle(self, completions: Sequence[Completion]) -> list[Verdict]:
         with self._changed:
             held = self._hold.claimed
             entries = {c.receipt: e for c in completions if (e := held.get(c.receipt))}
-        verdicts, settled = [], {}
+        verdicts: list[Verdict] = []
+        settled: dict[str, Completion] = {}
         for completion in completions:
             receipt = completion.receipt
-            if completion.join is not None:
-                raise ImproperlyConfigured(_NO_CHORDS)
             live = receipt in entries and receipt not in settled
-            verdicts.append(SETTLED if live else STALE)
-            if live and completion.settlement is not Settlement.KEEP:
+            verdict = self._joined(completion) if live else STALE
+            verdicts.append(verdict)
+            if verdict is SETTLED and completion.settlement is not Settlement.KEEP:
                 settled[receipt] = completion
         self._bring_round([(entries[r], c) for r, c in settled.items()])
         self.requeue([r for r, c in settled.items() if c.settlement is Settlement.REQUEUE])
         self._let_go([r for r, c in settled.items() if c.settlement is not Settlement.REQUEUE])
         return verdicts
+
+    def _joined(self, completion: Completion) -> Verdict:
+        """Count the join, if any; return SETTLED for a completion that may be settled now."""
+        if completion.join is None:
+            return SETTLED
+        if self._store is None:
+            return refused(_NO_STORE)
+        return joined(self._store, completion.join, completion.receipt) or SETTLED
 
     def _bring_round(self, settled: Sequence[tuple[Entry, Completion]]) -> None:
         """Publish what is not simply settled: back to the tail, or to the dead letters."""
@@ -340,9 +364,9 @@ class AmqpConsumer(Consumer):
         return len(entries)
 
 
-_NO_CHORDS = (
-    "RabbitMQ cannot count the members of a chord; keep results in Redis or in an embedded file "
-    "(result_backend), which can"
+_NO_STORE = (
+    "a chord cannot be counted without a result store; set result_backend, or have the tasks called "
+    "without a chord"
 )
 
 

@@ -8,6 +8,8 @@ use which is the consumer's business.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import Any
 
 from celeriac.brokers.amqp.connection import AMQPError, Arrival, Channel
 from celeriac.brokers.amqp.replies import Reply, Run
@@ -25,7 +27,11 @@ class Intake:
     def __init__(self, serial: int, channel: Channel, ended: Callable[["Intake"], None]) -> None:
         self.serial = serial
         self.channel = channel
-        self._subscriptions: dict[str, str] = {}
+        self._wanted: dict[str, int] = {}
+        """The number of the subscription that each queue should have."""
+        self._tags: dict[str, str] = {}
+        """The consumer tags of those that there are."""
+        self._numbers = count(1)
         channel.add_on_close_callback(lambda *_: ended(self))
 
     @classmethod
@@ -49,17 +55,15 @@ class Intake:
 
     # -- ways in
 
-    async def pull(
-        self, queues: Sequence[str], count: int, size: int
-    ) -> tuple[list[Arrival], bool]:
-        """Get up to ``count`` messages, from these queues in order, of about ``size`` bytes.
+    async def pull(self, queues: Sequence[str], most: int, size: int) -> tuple[list[Arrival], bool]:
+        """Get up to ``most`` messages, from these queues in order, of about ``size`` bytes.
 
         Return them, and whether the queues were found empty.
         """
         taken: list[Arrival] = []
         for queue in queues:
             wanted, more = 1, True
-            while more and len(taken) < count and size > 0:
+            while more and len(taken) < most and size > 0:
                 got = await self.channel.get(queue, wanted)
                 for arrival, _ in got:
                     taken.append(arrival)
@@ -67,29 +71,35 @@ class Intake:
                 follow = got[-1][1] if got else 0
                 more = follow > 0
                 mean = sum(len(one.body) for one in taken) // len(taken) if taken else MEAN
-                wanted = max(1, min(follow, count - len(taken), size // max(1, mean)))
-        return taken, len(taken) < count and size > 0
+                wanted = max(1, min(follow, most - len(taken), size // max(1, mean)))
+        return taken, len(taken) < most and size > 0
 
     def subscribe(self, queues: Iterable[str], prefetch: int) -> None:
-        """Have messages of these queues sent, without being asked for each."""
-        for queue in queues:
-            if queue not in self._subscriptions:
-                self._subscriptions[queue] = ""
-                Run(self._subscribe(queue, prefetch), _unheard)
+        """Have messages of these queues sent, without being asked for each, from now on.
 
-    async def _subscribe(self, queue: str, prefetch: int) -> None:
+        A subscription that there was before ends: its prefetch may be used up, or another one.
+        """
+        for queue in queues:
+            self._end(queue)
+            self._wanted[queue] = number = next(self._numbers)
+            Run(self._subscribe(queue, prefetch, number), _unheard)
+
+    async def _subscribe(self, queue: str, prefetch: int, number: int) -> None:
         tag = await self.channel.subscribe(queue, prefetch)
-        if queue in self._subscriptions:
-            self._subscriptions[queue] = tag
+        if self._wanted.get(queue) == number:
+            self._tags[queue] = tag
         else:
             # Not wanted any more by the time it was there.
             await self.channel.unsubscribe(tag)
 
-    def unsubscribe(self, queues: Iterable[str] | None = None) -> list[Reply[object]]:
-        """End the subscriptions of these queues, or all; what is on its way still arrives."""
-        names = list(self._subscriptions) if queues is None else queues
-        tags = [self._subscriptions.pop(queue, "") for queue in names]
-        return [self.channel.unsubscribe(tag) for tag in tags if tag]
+    def unsubscribe(self) -> list[Reply[Any]]:
+        """End all subscriptions; what is on its way still arrives."""
+        return [reply for queue in list(self._wanted) if (reply := self._end(queue)) is not None]
+
+    def _end(self, queue: str) -> Reply[Any] | None:
+        self._wanted.pop(queue, None)
+        tag = self._tags.pop(queue, None)
+        return None if tag is None else self.channel.unsubscribe(tag)
 
     # -- ways out
 
