@@ -5,15 +5,17 @@ fork. Thread-safe.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import broker_url, open_broker
 from celeriac.client import Client
+from celeriac.queues import Queue
 from celeriac.results.base import ResultStore
 from celeriac.results.urls import open_store, store_url
 from celeriac.routing.amqp import AMQP
+from celeriac.routing.registry import MAX_PRIORITY, queue_arguments
 from celeriac.settings import Settings
 
 Part = TypeVar("Part")
@@ -98,7 +100,9 @@ class Connections:
                 close()
 
     def _open_broker(self) -> Broker:
-        return open_broker(self.broker_url, self._app.settings.broker_timeout)
+        settings = self._app.settings
+        options = broker_options(settings, self._app.amqp.queues)
+        return open_broker(self.broker_url, settings.broker_timeout, options)
 
     def _open_store(self) -> ResultStore | None:
         return open_store(self.store_url, self._app.settings.broker_timeout)
@@ -111,6 +115,24 @@ class Connections:
             client = Client(app.settings, self.broker, app.spec, app.amqp.router, warned=warned)
             self._open["client"] = client
             return client
+
+
+def broker_options(settings: Settings, queues: Mapping[str, Queue]) -> dict[str, Any]:
+    """Return what a broker is told beside its URL: ``broker_transport_options``, and how queues are
+    declared on a server that has declarations (those that are known, and those that are not).
+    """
+    arguments = queue_arguments(settings.task_create_missing_queue_type) or {}
+    if settings.task_queue_max_priority is not None:
+        arguments[MAX_PRIORITY] = settings.task_queue_max_priority
+    return {
+        "heartbeat": settings.broker_heartbeat,
+        "ssl": settings.broker_use_ssl,
+        "delayed_queue_type": settings.broker_native_delayed_delivery_queue_type,
+        "exchange_type": settings.task_create_missing_queue_exchange_type,
+        "queue_arguments": arguments,
+        "queues": queues,
+        **settings.broker_transport_options,
+    }
 
 
 class Connected:

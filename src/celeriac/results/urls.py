@@ -4,12 +4,19 @@ from celeriac.exceptions import ImproperlyConfigured
 from celeriac.results.base import ResultStore
 from celeriac.settings import masked_url
 
+KEEPS_NONE = ("amqp:", "pyamqp:", "amqps:")
+"""What the URLs of brokers begin with that cannot keep results."""
 SCHEMES = ("sqlite", "memory", "disabled")
 
 
 def store_url(url: str | None, broker: str) -> str:
-    """Return the URL to open: without one, results are kept where the messages are."""
-    return broker if url is None else url
+    """Return the URL to open: without one, results are kept where the messages are.
+
+    RabbitMQ keeps none: there they are disabled, as they are in Celery.
+    """
+    if url is None:
+        return "disabled://" if broker.startswith(KEEPS_NONE) else broker
+    return url
 
 
 def open_store(url: str, timeout: float) -> ResultStore | None:

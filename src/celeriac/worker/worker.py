@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import open_broker
+from celeriac.connections import broker_options
 from celeriac.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
 from celeriac.message import Delivery
 from celeriac.pools.base import ExecutorPool
@@ -74,7 +75,7 @@ class Worker:
         self.slots = options.concurrency or _concurrency(settings.worker_concurrency)
         self.queues = manifest.queues
         if broker is None:
-            broker, store = _opened(manifest, settings.broker_timeout)
+            broker, store = _opened(manifest, settings)
         post = Post(hostname=options.hostname, queues=self.queues, slots=self.slots)
         self.parts = parts = Parts(
             pool, manifest, broker, store, post, self._fire, self._failed, find
@@ -266,14 +267,16 @@ class Worker:
             self.pool.spare.do(signal=name, sender=sender, arguments=arguments, delivery=delivery)
 
 
-def _opened(manifest: Manifest, timeout: float) -> tuple[Broker, ResultStore | None]:
+def _opened(manifest: Manifest, settings: Settings) -> tuple[Broker, ResultStore | None]:
     """Return broker and store as the manifest names them. Raises ImproperlyConfigured."""
     if manifest.broker.startswith("memory:"):
         raise ImproperlyConfigured(
             "memory:// lives inside one process, and a worker is another one; leave broker_url out "
             "for the embedded file"
         )
-    return open_broker(manifest.broker, timeout), open_store(manifest.store, timeout)
+    timeout = settings.broker_timeout
+    options = broker_options(settings, {queue.name: queue for queue in manifest.declared})
+    return open_broker(manifest.broker, timeout, options), open_store(manifest.store, timeout)
 
 
 def _concurrency(setting: int | str | None) -> int:

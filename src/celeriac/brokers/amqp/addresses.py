@@ -124,7 +124,7 @@ def _query(query: str, url: str) -> dict[str, str]:
 
 def _heartbeat(value: Any, url: str) -> int:
     try:
-        return max(0, int(value))
+        return HEARTBEAT if value is None else max(0, int(value))
     except (TypeError, ValueError):
         raise ImproperlyConfigured(
             f"broker_url {masked_url(url)!r}: heartbeat {value!r} is no number of seconds"

@@ -40,7 +40,8 @@ class AmqpBroker(Broker):
     """Queues of RabbitMQ.
 
     ``options`` are ``broker_transport_options``, and what settings say of queues: ``queues``
-    (declarations), ``queue_arguments`` (of queues that are not among them), ``delayed_queue_type``.
+    (declarations by name), ``queue_arguments`` and ``exchange_type`` (for those that are not among
+    them), ``delayed_queue_type``.
     """
 
     counts_delayed = False
@@ -56,9 +57,10 @@ class AmqpBroker(Broker):
         self.location = servers[0].location
         self._kind = _kind(options.get("delayed_queue_type", delays.KINDS[0]))
         self._arguments: Mapping[str, Any] = options.get("queue_arguments") or {}
-        self._declared = _by_name(options.get("queues") or ())
-        # The queues that sizes are told of: those that are configured, and those that were used.
-        self._known = dict.fromkeys(self._declared)
+        self._exchange_type: str = options.get("exchange_type") or "direct"
+        # Not copied: the app's own may grow.
+        self._declared: Mapping[str, Queue] = options.get("queues") or {}
+        self._used: dict[str, None] = {}
         self._link = Link(servers, timeout, self._begin)
         self._letters = DeadLetters(self._link)
         self._returns = Returns()
@@ -73,21 +75,27 @@ class AmqpBroker(Broker):
             return Queue(name)
         declared = self._declared.get(name)
         if declared is None:
-            declared = Queue(name, Exchange(name), name, queue_arguments=self._arguments)
+            exchange = Exchange(name, self._exchange_type)
+            declared = Queue(name, exchange, name, queue_arguments=self._arguments)
         return declared
+
+    @property
+    def _known(self) -> list[str]:
+        """The queues that one can be told of: those that are configured, and those that were used."""
+        return list(dict.fromkeys([*self._declared, *self._used]))
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         if publishes:
             self._ship(shipping.new(publishes))
 
     def _ship(self, shipment: shipping.Shipment) -> None:
-        self._known.update((queue, None) for queue, _ in shipment.queues)
+        self._used.update((queue, None) for queue, _ in shipment.queues)
         self._link.call(lambda session: session.publish(shipment.messages, shipment.queues))
 
     def consumer(
         self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
     ) -> AmqpConsumer:
-        self._known.update(dict.fromkeys(queues))
+        self._used.update(dict.fromkeys(queues))
         consumer = self.consumers(
             self._link, queues, lease, self._returns, self._ship, self._letters.bury, turns=turns
         )
@@ -138,12 +146,6 @@ class AmqpBroker(Broker):
 
     def close(self) -> None:
         self._link.close()
-
-
-def _by_name(queues: Any) -> dict[str, Queue]:
-    if isinstance(queues, Mapping):
-        queues = queues.values()
-    return {queue.name: queue for queue in queues}
 
 
 def _kind(kind: Any) -> str:
