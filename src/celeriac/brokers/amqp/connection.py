@@ -27,7 +27,14 @@ from celeriac.brokers.amqp.replies import Reply
 
 __all__ = ["AMQPError", "Arrival", "Channel", "ChannelClosedByBroker", "Connection", "Outgoing"]
 
-_HEADER, _BODY, _END = 2, 3, b"\xce"
+_METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
+_READ = 128 * 1024
+_SMALLEST = 8
+"""Bytes of a frame beside what is in it."""
+_GET_OK = 71
+_CONTENTS = (struct.pack(">HH", 60, _GET_OK), struct.pack(">HH", 60, 60))
+"""How the methods begin that a message follows: what was got, and what was delivered."""
+_TAG = struct.Struct(">Q?")
 _PUBLISH = struct.pack(">HHH", 60, 40, 0)
 """Class, method, and a field that is not used."""
 _MANDATORY = b"\1"
@@ -63,6 +70,9 @@ class Connection(pika.SelectConnection):
         bytes_received: int
         _body_max_length: int
         _frame_buffer: bytes
+        _channels: dict[int, "Channel"]
+
+        def _process_frame(self, frame_value: Any) -> None: ...
 
         def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None: ...
         def _terminate_stream(self, error: Exception | None) -> None: ...
@@ -77,6 +87,12 @@ class Connection(pika.SelectConnection):
     def abort(self, why: str) -> None:
         """Throw the connection away, without a word to a server that does not answer."""
         self._terminate_stream(StreamLostError(why))
+
+    def widen(self) -> None:
+        """Read more at once than pika does, which goes round for every 4 KiB."""
+        transport = getattr(self, "_transport", None)
+        if hasattr(transport, "_MAX_RECV_BYTES"):
+            transport._MAX_RECV_BYTES = _READ
 
     def let_go(self) -> None:
         """Close this process's copy of an inherited socket; the connection goes on elsewhere."""
@@ -106,18 +122,48 @@ class Connection(pika.SelectConnection):
     ) -> "Channel":
         return Channel(self, channel_number, on_open_callback)
 
+    def _on_data_available(self, data_in: bytes) -> None:
+        """Take in what the server has sent: messages here, everything else by pika's own way.
+
+        Three frames of a message become one value at once; pika would make six objects of them.
+        """
+        if not self.is_open:
+            super()._on_data_available(data_in)
+            return
+        data = self._frame_buffer + data_in if self._frame_buffer else data_in
+        offset, size = 0, len(data)
+        while size - offset >= _SMALLEST:
+            kind, number, length = _FRAME.unpack_from(data, offset)
+            end = offset + length + _SMALLEST
+            if end > size:
+                break
+            follows = 0
+            if kind == _METHOD and data[offset + 7 : offset + 11] in _CONTENTS:
+                channel = self._channels.get(number)
+                follows = channel.take(data, offset + 7, end, size) if channel is not None else 0
+            if not follows:
+                follows = end
+                self._process_frame(_decoded(data[offset:end]))
+                if not self.is_open and not self.is_closing:
+                    return
+            self.bytes_received += follows - offset
+            offset = follows
+        self._frame_buffer = data[offset:]
+
     def _read_frame(self) -> Any:
-        """Read one frame as pika does, but leave the properties in a content header alone."""
-        data = self._frame_buffer
-        if data[:1] != b"\2" or len(data) < 7:
-            return frame.decode_frame(self._frame_buffer)
-        _, channel, size = _FRAME.unpack_from(data)
-        end = 8 + size
-        if len(data) < end or data[end - 1 : end] != _END:
-            return frame.decode_frame(self._frame_buffer)
-        (body_size,) = struct.unpack_from(">Q", data, 11)
-        properties: Any = data[19 : end - 1]
-        return end, frame.Header(channel, body_size, properties)
+        """Read one frame while the connection is being opened or closed."""
+        consumed, value = frame.decode_frame(self._frame_buffer)
+        return consumed, value
+
+
+def _decoded(data: bytes) -> Any:
+    """Return one whole frame as pika's, but with the properties in a content header left alone."""
+    if data[0] != _HEADER:
+        return frame.decode_frame(data)[1]
+    _, number, _ = _FRAME.unpack_from(data)
+    (size,) = struct.unpack_from(">Q", data, 11)
+    properties: Any = data[19:-1]
+    return frame.Header(number, size, properties)
 
 
 class Channel(pika.channel.Channel):
@@ -246,25 +292,61 @@ class Channel(pika.channel.Channel):
         # The server answers in order, so by then it has heard of all of them.
         return self.ask("basic_qos", prefetch_count=1)
 
+    def take(self, data: bytes, start: int, end: int, size: int) -> int:
+        """Take the message whose method is at ``start``; return where it ends, 0 if not all is there.
+
+        What is cut off goes by pika's way, which puts it together piece by piece.
+        """
+        if size - end < _CONTENT.size:
+            return 0
+        _, _, length, _, _, body_size = _CONTENT.unpack_from(data, end)
+        body = end + length + _SMALLEST
+        last = body + body_size + (_SMALLEST if body_size else 0)
+        if last > size or data[last - 1] != _END[0]:
+            return 0
+        if body_size and _FRAME.unpack_from(data, body)[2] != body_size:
+            return 0
+        properties = data[end + 19 : body - 1]
+        content = data[body + 7 : last - 1] if body_size else b""
+        if data[start + 3] == _GET_OK:
+            tag, redelivered = _TAG.unpack_from(data, start + 4)
+            (left,) = struct.unpack_from(">I", data, end - 5)
+            self._got_one(tag, redelivered, properties, content, left)
+        else:
+            place = start + 5 + data[start + 4]
+            subscription = data[start + 5 : place].decode()
+            tag, redelivered = _TAG.unpack_from(data, place)
+            self._delivered(subscription, tag, redelivered, properties, content)
+        return last
+
     def _on_deliver(self, method_frame: Any, header_frame: Any, body: bytes) -> None:
-        method = method_frame.method
-        queue = self._subscriptions[method.consumer_tag]
-        tag, redelivered = method.delivery_tag, method.redelivered
+        one = method_frame.method
+        properties = header_frame.properties
+        self._delivered(one.consumer_tag, one.delivery_tag, one.redelivered, properties, body)
+
+    def _delivered(
+        self, subscription: str, tag: int, redelivered: bool, properties: bytes, body: bytes
+    ) -> None:
         self.unsettled[tag] = None
-        self.on_message(Arrival(queue, tag, redelivered, header_frame.properties, body))
+        queue = self._subscriptions[subscription]
+        self.on_message(Arrival(queue, tag, redelivered, properties, body))
 
     def _on_getok(self, method_frame: Any, header_frame: Any, body: bytes) -> None:
-        method = method_frame.method
-        tag, redelivered = method.delivery_tag, method.redelivered
+        one = method_frame.method
+        properties = header_frame.properties
+        self._got_one(one.delivery_tag, one.redelivered, properties, body, one.message_count)
+
+    def _got_one(
+        self, tag: int, redelivered: bool, properties: bytes, body: bytes, left: int
+    ) -> None:
         self.unsettled[tag] = None
-        arrival = Arrival(self._get_queue, tag, redelivered, header_frame.properties, body)
-        self._got.append((arrival, method.message_count))
-        self._got_one()
+        self._got.append((Arrival(self._get_queue, tag, redelivered, properties, body), left))
+        self._answered()
 
     def _on_getempty(self, method_frame: Any) -> None:
-        self._got_one()
+        self._answered()
 
-    def _got_one(self) -> None:
+    def _answered(self) -> None:
         self._getting -= 1
         if self._getting == 0:
             self._got_all.set(self._got)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 IDLE = 0.1
 """Seconds without a claim after which what nobody has claimed goes back to others."""
 
+SOON = 0.005
+"""Seconds that a claim waits for the next messages of a stream."""
+
 Ship = Callable[[shipping.Shipment], None]
 Bury = Callable[[Sequence[tuple[Entry, str]]], None]
 
@@ -85,6 +88,9 @@ class AmqpConsumer(Consumer):
         with self._changed:
             self._claimed_at = monotonic()
             self._hold.promote()
+            if self._pace.prefetch and not self._hold.ready():
+                # The next ones of a stream are on their way, and sooner here than if asked for.
+                self._changed.wait(SOON)
             taken = self._hold.take(self._queues, count, size)
         if not taken:
             taken = self._pull(count, size)

@@ -270,6 +270,7 @@ class _IoThread:
 
     def _opened(self, connection: Any) -> None:
         self._connecting, self._blocked, self._cause = False, "", ""
+        connection.widen()
         self._session = session = self._begin(connection)
         waiting, self._waiting = self._waiting, []
         for call in waiting:
