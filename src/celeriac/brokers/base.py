@@ -46,8 +46,8 @@ class Broker(ABC):
     counts_delayed: bool = True
     """Whether ``sizes`` tells of delayed messages, and ``purge`` removes them. RabbitMQ cannot."""
     leases_lapse: bool = True
-    """Whether a lease ends when it is not renewed in time. Else it ends with the connection of its
-    holder, there is nothing to sweep, and a start cannot be put on record.
+    """Whether a lease ends when it is not renewed in time. Else all of a holder end with his
+    connection, and a run whose start is on record goes to the tail of its queue.
     """
 
     @abstractmethod

@@ -7,9 +7,10 @@ time, and not by the thread that serves the connection.
 
 import os
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pika
 import pika.channel
@@ -26,6 +27,8 @@ from pika.exceptions import (
 from celeriac.brokers.amqp.replies import Reply
 
 __all__ = ["AMQPError", "Arrival", "Channel", "ChannelClosedByBroker", "Connection", "Outgoing"]
+
+T = TypeVar("T")
 
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
 _READ = 128 * 1024
@@ -62,6 +65,16 @@ class Arrival(Struct, frozen=True):
     body: bytes
 
 
+class _Asked:
+    """Messages that were asked for, and those that have come."""
+
+    def __init__(self, queue: str, number: int) -> None:
+        self.queue = queue
+        self.missing = number
+        self.got: list[tuple[Arrival, int]] = []
+        self.reply: Reply[list[tuple[Arrival, int]]] = Reply()
+
+
 class Connection(pika.SelectConnection):
     """A connection whose channels are of the kind below."""
 
@@ -90,7 +103,7 @@ class Connection(pika.SelectConnection):
 
     def widen(self) -> None:
         """Read more at once than pika does, which goes round for every 4 KiB."""
-        transport = getattr(self, "_transport", None)
+        transport: Any = getattr(self, "_transport", None)
         if hasattr(transport, "_MAX_RECV_BYTES"):
             transport._MAX_RECV_BYTES = _READ
 
@@ -128,7 +141,8 @@ class Connection(pika.SelectConnection):
         Three frames of a message become one value at once; pika would make six objects of them.
         """
         if not self.is_open:
-            super()._on_data_available(data_in)
+            pika_itself: Any = super()
+            pika_itself._on_data_available(data_in)
             return
         data = self._frame_buffer + data_in if self._frame_buffer else data_in
         offset, size = 0, len(data)
@@ -144,7 +158,7 @@ class Connection(pika.SelectConnection):
             if not follows:
                 follows = end
                 self._process_frame(_decoded(data[offset:end]))
-                if not self.is_open and not self.is_closing:
+                if self.is_closed:
                     return
             self.bytes_received += follows - offset
             offset = follows
@@ -181,27 +195,26 @@ class Channel(pika.channel.Channel):
         self._asked: set[Reply[Any]] = set()
         self._subscriptions: dict[str, str] = {}
         self._tags = count(1)
-        self._got: list[tuple[Arrival, int]] = []
-        self._getting = 0
-        self._got_all: Reply[list[tuple[Arrival, int]]] = Reply()
-        self._get_queue = ""
+        self._gets: deque[_Asked] = deque()
         self.add_on_close_callback(self._closed)
 
     def ask(self, method: str, **arguments: Any) -> Reply[Any]:
         """Call a method of pika's that takes a callback; the reply is what that is called with."""
-        reply: Reply[Any] = Reply()
+        reply: Reply[Any] = self._awaited(Reply())
+        getattr(self, method)(callback=reply.set, **arguments)
+        return reply
+
+    def _awaited(self, reply: Reply[T]) -> Reply[T]:
+        """Have a reply fail when the channel closes."""
         self._asked.add(reply)
         reply.then(lambda: self._asked.discard(reply))
-        getattr(self, method)(callback=reply.set, **arguments)
         return reply
 
     async def confirm(self, confirmed: Callable[[Any], None]) -> None:
         """Have the server confirm what is published; each confirm is handed to ``confirmed``."""
-        reply: Reply[Any] = Reply()
-        self._asked.add(reply)
+        reply: Reply[Any] = self._awaited(Reply())
         self.confirm_delivery(confirmed, callback=reply.set)
         await reply
-        self._asked.discard(reply)
 
     def _check_open(self) -> None:
         if not self.is_open:
@@ -233,20 +246,20 @@ class Channel(pika.channel.Channel):
     # -- receiving
 
     def get(self, queue: str, number: int) -> Reply[list[tuple[Arrival, int]]]:
-        """Ask for ``number`` messages at once. The reply has those there were, with how many followed.
-
-        One such call at a time.
-        """
+        """Ask for ``number`` messages at once. The reply has those there were, with how many follow."""
         self._check_open()
-        method = spec.Basic.Get(queue=queue)
-        one = frame.Method(self.channel_number, method).marshal()
-        self._got, self._getting, self._get_queue = [], number, queue
-        reply: Reply[list[tuple[Arrival, int]]] = Reply()
-        self._got_all = reply
-        self._asked.add(reply)
-        reply.then(lambda: self._asked.discard(reply))
+        one = frame.Method(self.channel_number, spec.Basic.Get(queue=queue)).marshal()
+        asked = _Asked(queue, number)
+        # The server answers in order: what comes belongs to the first that still misses something.
+        self._gets.append(asked)
         self.line.send([one] * number)
-        return reply
+        return self._awaited(asked.reply)
+
+    async def get_all(self, queue: str) -> list[Arrival]:
+        """Return the messages that there are now; what comes meanwhile is left alone."""
+        first = await self.get(queue, 1)
+        rest = await self.get(queue, first[0][1]) if first and first[0][1] else []
+        return [arrival for arrival, _ in (*first, *rest)]
 
     async def subscribe(self, queue: str, prefetch: int) -> str:
         """Have at most ``prefetch`` unsettled messages of a queue sent; return the consumer tag."""
@@ -301,7 +314,7 @@ class Channel(pika.channel.Channel):
             return 0
         _, _, length, _, _, body_size = _CONTENT.unpack_from(data, end)
         body = end + length + _SMALLEST
-        last = body + body_size + (_SMALLEST if body_size else 0)
+        last: int = body + body_size + (_SMALLEST if body_size else 0)
         if last > size or data[last - 1] != _END[0]:
             return 0
         if body_size and _FRAME.unpack_from(data, body)[2] != body_size:
@@ -340,16 +353,19 @@ class Channel(pika.channel.Channel):
         self, tag: int, redelivered: bool, properties: bytes, body: bytes, left: int
     ) -> None:
         self.unsettled[tag] = None
-        self._got.append((Arrival(self._get_queue, tag, redelivered, properties, body), left))
+        asked = self._gets[0]
+        asked.got.append((Arrival(asked.queue, tag, redelivered, properties, body), left))
         self._answered()
 
     def _on_getempty(self, method_frame: Any) -> None:
         self._answered()
 
     def _answered(self) -> None:
-        self._getting -= 1
-        if self._getting == 0:
-            self._got_all.set(self._got)
+        asked = self._gets[0]
+        asked.missing -= 1
+        if not asked.missing:
+            self._gets.popleft()
+            asked.reply.set(asked.got)
 
     def _on_return(self, method_frame: Any, header_frame: Any, body: bytes) -> None:
         method = method_frame.method

@@ -4,8 +4,8 @@ A lease is the server's own: a message is ours while its channel is open, and th
 alive by the link's thread, so that nothing need be renewed or swept. A receipt names the consumer,
 its channel and the delivery; when the channel goes, all of its receipts are stale, and the server
 delivers their messages again. Who gets one again cannot know what became of the run before: it is
-suspect, unless this process has given it back itself and remembers that. A start is not recorded,
-for want of a place; so a loss counts only if the worker lives to say so.
+suspect, unless this process has given it back itself and remembers that. How a start is put on
+record is told in ``trials``.
 """
 
 import os
@@ -14,7 +14,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from celeriac.brokers.amqp import shipping
+from celeriac.brokers.amqp import shipping, trials
 from celeriac.brokers.amqp.connection import Arrival
 from celeriac.brokers.amqp.hold import Entry, Hold, Returns
 from celeriac.brokers.amqp.intake import Intake
@@ -241,6 +241,18 @@ class AmqpConsumer(Consumer):
 
     def start(self, receipts: Sequence[str]) -> set[str]:
         with self._changed:
+            held = [e for r in receipts if (e := self._hold.claimed.get(r)) and not e.started]
+            intake = self._intake
+        if held and intake is not None:
+
+            async def put_on_trial(session: Session) -> dict[str, Arrival]:
+                return await trials.put_on_trial(session, intake.channel, held)
+
+            with self._link.exclusive:
+                started = self._link.call(put_on_trial)
+            with self._changed:
+                self._hold.started(started)
+        with self._changed:
             return self._hold.stale(receipts)
 
     def defer(self, receipt: str, due: float, *, unknown: bool = False) -> bool:
@@ -252,6 +264,7 @@ class AmqpConsumer(Consumer):
         return self._let_go([receipt]) == 1
 
     def requeue(self, receipts: Sequence[str]) -> None:
+        self._send_home(receipts)
         with self._changed:
             entries = [e for r in receipts if (e := self._hold.release(r)) is not None]
             for entry in entries:
@@ -259,6 +272,14 @@ class AmqpConsumer(Consumer):
             intake = self._intake
         if intake is not None and entries:
             self._give_back(intake, entries)
+
+    def _send_home(self, receipts: Sequence[str]) -> None:
+        """Give back what is on trial: it is not in its own queue, and goes to the tail of that."""
+        with self._changed:
+            held = {r: e for r in receipts if (e := self._hold.claimed.get(r)) and e.started}
+        if held:
+            self._ship(shipping.shipment(again(entry) for entry in held.values()))
+            self._let_go(list(held))
 
     def _give_back(self, intake: Intake, entries: Sequence[Entry]) -> None:
         async def give_back(_: Session) -> None:
@@ -268,9 +289,12 @@ class AmqpConsumer(Consumer):
         self._link.call(give_back)
 
     def sweep(self) -> int:
-        return 0
+        with self._link.exclusive:
+            return self._link.call(trials.sweep)
 
     def close(self) -> None:
+        if not self._closed:
+            self._send_home(list(self._hold.claimed))
         with self._changed:
             if self._closed:
                 return

@@ -65,6 +65,8 @@ class Entry(Struct):
     received: Received
     delivery: Delivery | None = None
     """Once it is claimed."""
+    started: bool = False
+    """Its start is on record; ``arrival`` is that of the record (see ``trials``)."""
 
 
 class Hold:
@@ -141,6 +143,12 @@ class Hold:
         self.claimed[receipt] = entry
         return entry.delivery
 
+    def started(self, records: dict[str, Arrival]) -> None:
+        """Hold the records of these starts in place of the messages."""
+        for receipt, arrival in records.items():
+            if (entry := self.claimed.get(receipt)) is not None:
+                entry.arrival, entry.started = arrival, True
+
     def release(self, receipt: str) -> Entry | None:
         """Give a claimed message out of hand; None if the receipt is stale."""
         return self.claimed.pop(receipt, None)
@@ -173,7 +181,8 @@ class Hold:
         entries += [(1, item[2]) for item in self._later]
         entries += [(2, entry) for entry in self.claimed.values()]
         for place, entry in entries:
-            found.setdefault(entry.arrival.queue, [0, 0, 0])[place] += 1
+            queue = entry.delivery.queue if entry.delivery is not None else entry.arrival.queue
+            found.setdefault(queue, [0, 0, 0])[place] += 1
         return {queue: (ready, later, held) for queue, (ready, later, held) in found.items()}
 
 

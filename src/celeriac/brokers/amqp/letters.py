@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct, convert
 
 from celeriac.brokers.amqp import shipping
-from celeriac.brokers.amqp.connection import Arrival, Channel, ChannelClosedByBroker, Outgoing
-from celeriac.brokers.amqp.declarations import LOCKED
+from celeriac.brokers.amqp.connection import Arrival, Channel, Outgoing
 from celeriac.brokers.amqp.hold import Entry
 from celeriac.brokers.amqp.link import Link
 from celeriac.brokers.amqp.properties import (
@@ -22,7 +21,6 @@ from celeriac.brokers.amqp.properties import (
     encode_properties,
     entomb,
 )
-from celeriac.brokers.amqp.replies import Reply
 from celeriac.brokers.amqp.session import Session
 from celeriac.clock import wall
 from celeriac.message import DeadLetter, DeadSelection, Publish
@@ -31,8 +29,6 @@ DEAD = "celeriac.dead"
 """The queue of dead letters."""
 READER = "celeriac.dead.reader"
 """The queue that only the reader of the moment has."""
-AGAIN = 0.02
-"""Seconds between attempts to become the reader."""
 
 
 class _Words(Struct, frozen=True):
@@ -95,7 +91,7 @@ class DeadLetters:
         async def work(session: Session) -> Sequence[_Read]:
             if await session.declarations.look_at(DEAD) is None:
                 return []
-            key = await _become_reader(session)
+            turn = await session.take_turn(READER)
             channel = await session.connection.open()
             try:
                 read = await _read_all(channel)
@@ -105,7 +101,7 @@ class DeadLetters:
                     channel.ack(one.arrival.tag for one in chosen)
                 await channel.give_back(list(channel.unsettled))
             finally:
-                for one in (channel, key):
+                for one in (channel, turn):
                     if one.is_open:
                         one.close()
             return chosen
@@ -114,34 +110,10 @@ class DeadLetters:
             return self._link.call(work)
 
 
-async def _become_reader(session: Session) -> Channel:
-    """Wait until nobody else reads; return the channel that keeps it so until it is closed."""
-    while True:
-        channel = await session.connection.open()
-        try:
-            await channel.ask("queue_declare", queue=READER, exclusive=True, auto_delete=True)
-            await channel.subscribe(READER, 1)
-        except ChannelClosedByBroker as error:
-            if error.reply_code != LOCKED:
-                raise
-        else:
-            return channel
-        pause: Reply[None] = Reply()
-        session.connection.ioloop.call_later(AGAIN, pause.set)
-        await pause
-
-
 async def _read_all(channel: Channel) -> list[_Read]:
     """Take the letters that there are now into our hands."""
-    arrivals: list[Arrival] = []
-    wanted = 1
-    while wanted:
-        got = await channel.get(DEAD, wanted)
-        arrivals += [arrival for arrival, _ in got]
-        # The first answer says how many follow; what dies later is left alone.
-        wanted = got[0][1] if wanted == 1 and len(arrivals) == 1 and got else 0
     read = []
-    for arrival in arrivals:
+    for arrival in await channel.get_all(DEAD):
         received = decode_properties(arrival.properties, arrival.body)
         if (letter := _read_letter(received)) is not None:
             read.append(_Read(letter, received, arrival))

@@ -53,6 +53,10 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Wall time before which it is not delivered."""
     task: str | None = None
     """The name of the task, where the headers do not say it."""
+    home: str | None = None
+    """Of the record of a start: the queue of the message."""
+    trial: str | None = None
+    """Of the record of a start: which one it is."""
 
 
 NEW = Record()

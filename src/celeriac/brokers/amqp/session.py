@@ -6,11 +6,19 @@ begins from nothing.
 
 from collections.abc import Sequence
 
-from celeriac.brokers.amqp.connection import Connection, Outgoing
-from celeriac.brokers.amqp.declarations import Declarations, Look
+from celeriac.brokers.amqp.connection import (
+    Channel,
+    ChannelClosedByBroker,
+    Connection,
+    Outgoing,
+)
+from celeriac.brokers.amqp.declarations import LOCKED, Declarations, Look
 from celeriac.brokers.amqp.publisher import Publisher
 from celeriac.brokers.amqp.replies import Reply
 from celeriac.exceptions import OperationalError
+
+AGAIN = 0.02
+"""Seconds between attempts to have a turn."""
 
 
 class Session:
@@ -43,6 +51,26 @@ class Session:
             f"no queue takes {len(messages)} messages for {', '.join(lost)}: declared, but gone again, "
             "or a binding of celery_delayed_delivery was removed; look who deletes queues"
         )
+
+    async def take_turn(self, name: str) -> Channel:
+        """Wait until nobody else has this turn, on any machine; it ends when the channel is closed.
+
+        It is a queue that one connection can have at a time. Threads of one process, which share a
+        connection, keep each other out by ``Link.exclusive``.
+        """
+        while True:
+            channel = await self.connection.open()
+            try:
+                await channel.ask("queue_declare", queue=name, exclusive=True, auto_delete=True)
+                await channel.subscribe(name, 1)
+            except ChannelClosedByBroker as error:
+                if error.reply_code != LOCKED:
+                    raise
+            else:
+                return channel
+            pause: Reply[None] = Reply()
+            self.connection.ioloop.call_later(AGAIN, pause.set)
+            await pause
 
     async def _declare(self, queue: str, *, delayed: bool) -> None:
         if delayed:
