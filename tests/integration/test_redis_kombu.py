@@ -346,7 +346,7 @@ class TestBindings:
         self, broker: RedisBroker, peer: Peer, kind: str, bound: str, key: str
     ) -> None:
         declared = queues.Queue("work", queues.Exchange("shop", kind), bound)
-        broker.look = lambda _: declared
+        broker.queues = {"work": declared}
         consumer = broker.consumer(["work"])
         Exchange("shop", type=kind)(peer.channel).declare()
         Producer(peer.channel).publish({}, exchange="shop", routing_key=key)
@@ -364,7 +364,7 @@ class TestBindings:
         server.flushall()
         for name, kind in exchanges.items():
             declared = queues.Queue("work", queues.Exchange(name, kind), "a.*.#")
-            broker.look = {"work": declared}.__getitem__
+            broker.queues = {"work": declared}
             broker.consumer(["work"])
         assert [server.smembers(key) for key in keys] == theirs
 

@@ -7,11 +7,13 @@ whatever the app has; queues and messages have the form of Celery's. Thread-safe
 
 import os
 import threading
+from collections import ChainMap
 from collections.abc import Collection, Sequence
 from time import monotonic
+from typing import cast
 from uuid import uuid4
 
-from celeriac.brokers.base import Broker, Consumer, Look
+from celeriac.brokers.base import Broker, Consumer
 from celeriac.completion import Completion, Put, Settlement
 from celeriac.exceptions import QueueNotFound
 from celeriac.message import Message, Publish
@@ -127,7 +129,7 @@ class _Inbox:
         declared = Queue(
             self.queue, Exchange(""), self.queue, durable=True, auto_delete=True, expires=expires
         )
-        broker.look = _with(declared, broker.look)
+        broker.queues = ChainMap({self.queue: declared}, cast(dict[str, Queue], broker.queues))
         self.consumer: Consumer = broker.consumer([self.queue])
         self._claiming = threading.Lock()
         # The document, and when it may be forgotten.
@@ -222,8 +224,3 @@ class RpcWatch(Watch):
 
     def close(self) -> None:
         self._inbox.watched_by(self, still=False)
-
-
-def _with(declared: Queue, look: Look) -> Look:
-    """Return what finds one more declaration."""
-    return lambda name: declared if name == declared.name else look(name)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celeriac.brokers.base import Broker
-from celeriac.brokers.urls import REDIS, broker_options, missing_driver
+from celeriac.brokers.urls import RABBITMQ, REDIS, broker_options, missing_driver
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.results.base import ResultStore
 from celeriac.settings import Settings, masked_url
@@ -12,8 +12,13 @@ from celeriac.wire import serializers
 
 
 def store_url(url: str | None, broker: str) -> str:
-    """Return the URL to open: without one, results are kept where the messages are."""
-    return broker if url is None else url
+    """Return the URL to open: without one, results are kept where the messages are.
+
+    RabbitMQ keeps none: there they are sent to whoever waits for them.
+    """
+    if url is None:
+        return "rpc://" if broker.partition("://")[0] in RABBITMQ else broker
+    return url
 
 
 def open_store(

@@ -108,7 +108,7 @@ class RedisBroker(Broker):
     def consumer(
         self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
     ) -> RedisConsumer:
-        declared = [self.look(name) for name in queues]
+        declared = [self.declaration(name) for name in queues]
         return RedisConsumer(self._link, self._posting, declared, lease, turns=turns)
 
     # -- what is where
