@@ -19,13 +19,13 @@ from tests.fixtures.apps.resulting import app
 from tests.fixtures.gate import Gate
 from tests.fixtures.redis_server import RedisServer
 from tests.fixtures.waiting import InAMoment, eventually
-from tests.fixtures.worker import APPS, SERVERS, WorkerProcess, connected, server_url
+from tests.fixtures.worker import APPS, OVER_ALL, WorkerProcess, connected, server_url
 
 APP = f"{APPS}.resulting"
 WAIT = 10.0
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=OVER_ALL)
 def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:

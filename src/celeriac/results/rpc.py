@@ -126,9 +126,8 @@ class _Inbox:
     def __init__(self, broker: Broker, expires: float) -> None:
         self.queue = str(uuid4())
         self._expires = expires
-        declared = Queue(
-            self.queue, Exchange(""), self.queue, durable=True, auto_delete=True, expires=expires
-        )
+        # Not auto_delete, as Celery's: who reads it may have no subscription for a while.
+        declared = Queue(self.queue, Exchange(""), self.queue, expires=expires)
         broker.queues = ChainMap({self.queue: declared}, cast(dict[str, Queue], broker.queues))
         self.consumer: Consumer = broker.consumer([self.queue])
         self._claiming = threading.Lock()

@@ -83,7 +83,8 @@ class AmqpBroker(Broker):
     @property
     def _known(self) -> list[str]:
         """The queues that one can be told of: those that are configured, and those that were used."""
-        return list(dict.fromkeys([*self.queues, *self._used]))
+        names = dict.fromkeys([*self.queues, *self._used])
+        return [name for name in names if not self.declaration(name).private]
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         if publishes:
@@ -109,6 +110,8 @@ class AmqpBroker(Broker):
         }
         for consumer in list(self._consumers):
             for queue, (ready, later, held) in consumer.counts().items():
+                if self.declaration(queue).private:
+                    continue
                 size = sizes.get(queue, QueueSize())
                 sizes[queue] = QueueSize(
                     ready=size.ready + ready,

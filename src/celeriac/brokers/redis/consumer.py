@@ -89,7 +89,7 @@ class RedisConsumer(Consumer):
         self._seen = float("-inf")
         self._closed = False
         # Who reads only what ends by itself, replies, is a caller.
-        lasting = [queue.name for queue in queues if not queue.expires]
+        lasting = [queue.name for queue in queues if not queue.private]
         self._worker = self._owner if lasting else ""
         self._announce(queues, lasting)
 
