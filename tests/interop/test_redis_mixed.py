@@ -83,9 +83,7 @@ class Mixed:
     def kill_celery(self) -> tuple[set[str], set[str]]:
         """Kill Celery's worker; return what stood at the gate, and what it held in all."""
         gate = Gate()
-        self.ledger.send_late(self.fleet.celery.producer, WINDOW + 4, THEIRS, gate.address)
-        at_gate = {gate.visitor().word for _ in range(PROCESSES)}
-        eventually(lambda: self._celery_is_full(at_gate))
+        at_gate = self.fill_celery(gate)
         self.theirs.kill()
         held = self.fleet.held_by_celery()
         assert len(held) == WINDOW
@@ -95,6 +93,13 @@ class Mixed:
         self.theirs = self.new_celery().wait_ready()
         eventually(lambda: not held.keys() & self.fleet.unacked().keys())
         return at_gate, at_gate | self.ledger.numbers_in(held.values())
+
+    def fill_celery(self, gate: Gate) -> set[str]:
+        """Have Celery's worker take so much that it takes no more; return what stands at the gate."""
+        self.ledger.send_late(self.fleet.celery.producer, WINDOW + 4, THEIRS, gate.address)
+        at_gate = {gate.visitor().word for _ in range(PROCESSES)}
+        eventually(lambda: self._celery_is_full(at_gate))
+        return at_gate
 
     def _celery_is_full(self, at_gate: set[str]) -> bool:
         """Whether it takes no more; then what runs is acknowledged, or it is among what it holds."""
@@ -159,6 +164,17 @@ def test_what_is_lost_was_held_by_celery(early: Mixed, ledger: FleetLedger) -> N
     at_gate, held = disturbed(early)
     assert ledger.missing == at_gate
     assert ledger.repeated <= held
+
+
+def test_what_only_celery_knows_gets_to_it(late: Mixed) -> None:
+    """Celeriac took it while Celery was busy, and offers it again when Celery waits for something."""
+    gate, producer = Gate(), late.fleet.celery.producer
+    late.fill_celery(gate)
+    id_ = producer.send_task("celery.backend_cleanup", queue=SHARED)
+    late.ours.wait_for("celery.backend_cleanup.* is not known here")
+    gate.close()
+    assert producer.get(id_) is None
+    late.done()
 
 
 def disturbed(mixed: Mixed) -> tuple[set[str], set[str]]:

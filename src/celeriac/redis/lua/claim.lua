@@ -17,6 +17,10 @@ local MOVED, CHUNK, LOOK = 500, 64, 262144
 
 local taken, entries, scores, ends, lists, expresses = {}, {}, {}, {}, {}, {}
 
+-- By list, how many messages of tasks that nobody knew have just come to its tail. They are left there by this
+-- claim: if a Celery worker waits at the list, it is served when the script ends, and it may know the task.
+local offered = {}
+
 -- Bytes of the body, as far as they can be told without reading the message: kombu writes it first.
 local function size(text)
   if string.sub(text, 1, 8) == '{"body":' then
@@ -61,17 +65,19 @@ local function move(queue)
   local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', stamp(now), 'LIMIT', 0, MOVED)
   for _, tag in ipairs(due) do
     local entry, place = redis.call('HGET', unacked, tag), parts(tag)
+    local unknown = redis.call('HDEL', own .. 'unknown:' .. queue, tag)
     if entry and can_return(tag) then
       if string.sub(place, 1, 1) == 'x' then
         express(queue, tag, behind(place))
       else
-        redis.call('LPUSH', list(queue, place), (envelope(entry)))
+        local key = list(queue, place)
+        redis.call('LPUSH', key, (envelope(entry)))
         redis.call('HDEL', unacked, tag)
         redis.call('ZREM', index, tag)
+        offered[key] = (offered[key] or 0) + unknown
       end
     end
     redis.call('ZREM', delayed, tag)
-    redis.call('HDEL', own .. 'unknown:' .. queue, tag)
   end
 end
 
@@ -101,14 +107,17 @@ local function from_list(queue, place, rest)
   if not is(key, 'list') then
     return true
   end
-  local seen = 0
-  while #taken / 2 < count do
+  local seen, most = 0, count
+  if (offered[key] or 0) > 0 then
+    most = redis.call('LLEN', key) - offered[key]
+  end
+  while #taken / 2 < count and seen < most do
     local first = redis.call('LINDEX', key, -1 - seen)
     if not first then
       break
     end
     -- A few large messages at a time, or many small ones: what is not taken is looked at in vain.
-    local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - #taken / 2))
+    local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - #taken / 2, most - seen))
     local texts = redis.call('LRANGE', key, -seen - chunk, -1 - seen)
     for n = #texts, 1, -1 do
       if not fits(texts[n]) then
