@@ -321,6 +321,20 @@ def test_results_in_any_database(tmp_path: Path, results: int) -> None:
                 assert all(86000 < redis.ttl(key) <= 86400 for key in keys)
 
 
+@pytest.mark.follows("BROK-02", "RES-02")
+def test_keys_behind_a_prefix(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "broker_transport_options": {"global_keyprefix": "shop:", **OPTIONS},
+        "result_backend_transport_options": {"global_keyprefix": "shop"},
+    }
+    with pair(tmp_path, 0, **settings) as both:
+        for name in ROADS:
+            road = both.road(name)
+            assert road.results(road.send("add", 2, 3, countdown=0.2)) == [5, 5]
+            assert road.after_retries("word")[1] == ["word", 2]
+        assert {key[:5] for key in both.fleet.redis.scan_iter()} <= {"shop:", "shop_"}
+
+
 class TestPriorities:
     """0 comes first on the wire."""
 
