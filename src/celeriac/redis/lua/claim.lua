@@ -78,14 +78,17 @@ local function from_list(queue, place, rest)
   if not is(key, 'list') then
     return true
   end
-  local seen = 0
-  while #taken / 2 < count do
+  local seen, most = 0, count
+  if (offered[key] or 0) > 0 then
+    most = redis.call('LLEN', key) - offered[key]
+  end
+  while #taken / 2 < count and seen < most do
     local first = redis.call('LINDEX', key, -1 - seen)
     if not first then
       break
     end
     -- A few large messages at a time, or many small ones: what is not taken is looked at in vain.
-    local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - #taken / 2))
+    local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - #taken / 2, most - seen))
     local texts = redis.call('LRANGE', key, -seen - chunk, -1 - seen)
     for n = #texts, 1, -1 do
       if not fits(texts[n]) then
