@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celeriac.brokers.redis.broker import RedisBroker
-from celeriac.completion import SETTLED, Completion, Put, Settlement
+from celeriac.completion import SETTLED, STALE, Completion, Put, Settlement
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.message import ALL_DEAD, QueueSize
 from celeriac.results.redis import RedisStore
@@ -363,6 +363,53 @@ class TestSilence:
         assert ids(consumer.claim(100, ANY_SIZE)) == [str(number) for number in range(50)]
         consumer.close()
         broker.close()
+
+    @pytest.mark.parametrize("database", [None, 0, 3], ids=["no-store", "with-store", "elsewhere"])
+    def test_a_commit_whose_answer_was_lost_is_not_taken_for_a_lost_lease(
+        self,
+        database: int | None,
+        make_redis: MakeRedis,
+        own: RedisServer,
+        make_proxy: MakeProxy,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        # A run that waits for its early acknowledgement would never begin.
+        proxy = make_proxy(own.port)
+        broker = RedisBroker(f"redis://127.0.0.1:{proxy.port}/0", TIMEOUT)
+        kept = make_redis() if database else own
+        store: Any = None if database is None else RedisStore(kept.url(database), TIMEOUT)
+        broker.publish(publishes(range(3)))
+        consumer = broker.consumer(["work"], lease=0.4)
+        first, second, third = (d.receipt for d in consumer.claim(3, ANY_SIZE))
+        begun = Completion(receipt=third, settlement=Settlement.KEEP)
+        assert consumer.commit([begun], store) == [SETTLED]
+        puts = (Put("document", b"value"),) if store else ()
+        done = [
+            Completion(receipt=r, settlement=Settlement.ACK, puts=puts) for r in (first, second)
+        ]
+        if database == 3:
+            put = store.put
+            # What is cut is the answer to the last of three questions.
+            monkeypatch.setattr(store, "put", lambda some: (put(some), proxy.cut_after(5)))
+        else:
+            proxy.cut_after(5)
+        with pytest.raises(OperationalError):
+            consumer.commit(done, store)
+        assert broker.sizes() == {"work": QueueSize(leased=1)}
+        monkeypatch.undo()
+        assert consumer.commit(done, store) == [SETTLED, SETTLED]
+        # Once is enough; and what others have taken is lost.
+        assert consumer.commit(done, store) == [STALE, STALE]
+        late = Completion(receipt=third, settlement=Settlement.ACK)
+        proxy.refuse()
+        proxy.cut()
+        with pytest.raises(OperationalError):
+            consumer.commit([late], store)
+        proxy.accept()
+        eventually(consumer.sweep)
+        assert consumer.commit([late], store) == [STALE]
+        for one in (consumer, broker, *([store] if store else [])):
+            one.close()
 
     def test_a_half_open_connection_is_found_while_waiting(
         self, own: RedisServer, make_proxy: MakeProxy

@@ -116,7 +116,8 @@ class Consumption(Service):
                 overflow.append(delivery.receipt)
                 continue
             admission = self._dispatcher.admit(delivery)
-            if on_trial(delivery) and isinstance(admission, Flight) and self._flights.on_trial:
+            is_flight = isinstance(admission, Flight)
+            if delivery.losses and is_flight and on_trial(delivery) and self._flights.on_trial:
                 # One at a time: if this worker dies again, only the one that did it is to blame.
                 admission = Deferred(delivery.receipt, wall() + TRIAL)
             if isinstance(admission, Flight):
