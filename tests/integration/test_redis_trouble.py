@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from time import monotonic
 from typing import Any
 
@@ -397,6 +399,7 @@ class TestSilence:
             consumer.commit(done, store)
         assert broker.sizes() == {"work": QueueSize(leased=1)}
         monkeypatch.undo()
+        assert consumer.renew([first, second, third]) == {first, second}
         assert consumer.commit(done, store) == [SETTLED, SETTLED]
         # Once is enough; and what others have taken is lost.
         assert consumer.commit(done, store) == [STALE, STALE]
@@ -513,6 +516,28 @@ class TestRoads:
         with pytest.raises(ImproperlyConfigured, match=message) as caught:
             RedisBroker(url, options=options)
         assert "pw" not in str(caught.value)
+
+
+def test_sizes_are_those_of_one_moment(broker: RedisBroker, redis_url: str) -> None:
+    """What goes from hand to hand meanwhile is counted once."""
+    broker.publish([publish("1")])
+    other = RedisBroker(redis_url)
+    consumer = other.consumer(["work"])
+    over = Event()
+
+    def move() -> None:
+        while not over.is_set():
+            consumer.requeue([delivery.receipt for delivery in consumer.claim(1, ANY_SIZE)])
+
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move)
+        seen = [broker.sizes()["work"] for _ in range(500)]
+        over.set()
+        moving.result()
+    assert {size.ready + size.leased for size in seen} == {1}
+    assert {size.ready for size in seen} == {0, 1}
+    consumer.close()
+    other.close()
 
 
 class TestStored:

@@ -145,7 +145,8 @@ class RedisConsumer(Consumer):
         lost: set[str] = set()
         for batch in _batches(receipts) or [()]:
             lost |= self._renewed(batch)
-        self._forget(lost)
+        # What is being settled may have lost its lease by that.
+        self._forget(lost - self._doubts.doubted)
         return lost
 
     def _renewed(self, receipts: Sequence[str]) -> set[str]:
@@ -154,7 +155,8 @@ class RedisConsumer(Consumer):
         self._doorbell.company = workers
         self._seen = monotonic()
         lost = {receipt.decode() for receipt in told}
-        self._doubts.leased((one for one in receipts if one in self._held), began)
+        kept = (one for one in receipts if one in self._held and one not in lost)
+        self._doubts.leased(kept, began)
         return lost
 
     def start(self, receipts: Sequence[str]) -> set[str]:

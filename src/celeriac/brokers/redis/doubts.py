@@ -15,7 +15,8 @@ class Doubts:
     def __init__(self, lease: float) -> None:
         self._lease = lease
         self._since: dict[str, float] = {}
-        self._doubted: set[str] = set()
+        self.doubted: set[str] = set()
+        """Receipts that have been settled, perhaps."""
 
     def leased(self, receipts: Iterable[str], since: float) -> None:
         """Note that they were leased, or renewed, by a call that began then."""
@@ -23,15 +24,15 @@ class Doubts:
 
     def doubt(self, receipts: Iterable[str]) -> None:
         """Note that these have been settled, perhaps."""
-        self._doubted.update(receipts)
+        self.doubted.update(receipts)
 
     def settled(self, receipt: str) -> bool:
         """Whether one that was found without a lease just now was settled by its own commit."""
         ends = self._since.get(receipt, float("-inf")) + self._lease
-        return receipt in self._doubted and monotonic() < ends
+        return receipt in self.doubted and monotonic() < ends
 
     def forget(self, receipts: Iterable[str]) -> None:
         """Forget those that will not be asked about again."""
         for receipt in receipts:
             self._since.pop(receipt, None)
-            self._doubted.discard(receipt)
+            self.doubted.discard(receipt)
