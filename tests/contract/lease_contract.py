@@ -7,9 +7,11 @@ import pytest
 
 from celeriac.brokers.base import Broker
 from celeriac.clock import wall
+from celeriac.completion import SETTLED, Completion, Settlement
 from celeriac.message import QueueSize
+from celeriac.results.base import ResultStore
 from tests.contract.broker_contract import Consume, claim, claim_one, claim_when_ready, lose
-from tests.fixtures.messages import ids, publish, publishes
+from tests.fixtures.messages import ANY_SIZE, ids, publish, publishes
 from tests.fixtures.waiting import eventually
 
 
@@ -131,6 +133,26 @@ class GivingBackContract:
         again = claim(consumer)
         assert ids(again) == ["0", "1", "2", "3"]
         assert [(d.suspect, d.losses) for d in again] == [(False, 0)] * 4
+
+    def test_suspicion_stays_whoever_gives_it_back(
+        self, broker: Broker, store: ResultStore, consume: Consume
+    ) -> None:
+        broker.publish([publish("1")])
+        consumer = consume(lease=0.05)
+        claim_one(consumer)
+        lose(other := consume())
+
+        def again() -> str:
+            delivery = eventually(lambda: other.claim(1, ANY_SIZE))[0]
+            assert delivery.suspect
+            return delivery.receipt
+
+        other.requeue([again()])
+        other.defer(again(), wall())
+        for settlement in (Settlement.REQUEUE, Settlement.RETURN, Settlement.LOSS):
+            done = Completion(receipt=again(), settlement=settlement)
+            assert other.commit([done], store) == [SETTLED]
+        again()
 
     def test_requeue_skips_the_stale(self, broker: Broker, consume: Consume) -> None:
         broker.publish(publishes(["lost", "kept"]))

@@ -21,9 +21,9 @@ chaos = [pytest.mark.chaos, pytest.mark.timeout(900 if LONG else 120)]
 """The marks of a module with such runs."""
 
 
-def many(tasks: int) -> int:
+def many(tasks: int, long: int = MANY) -> int:
     """Return how many tasks to do, where so many do among all other tests."""
-    return MANY if LONG else tasks
+    return long if LONG else tasks
 
 
 def show(what: str, rows: Mapping[str, object] | Report) -> None:
@@ -37,7 +37,7 @@ def show(what: str, rows: Mapping[str, object] | Report) -> None:
 def passed(what: str, plan: Plan, home: Path) -> Report:
     """Do a run, long or bounded; fail with its whole ledger if it does not pass."""
     if LONG:
-        plan = msgspec.structs.replace(plan, tasks=many(plan.tasks), patience=60.0, longest=600.0)
+        plan = msgspec.structs.replace(plan, patience=60.0, longest=600.0)
     report = run(plan, home / "ledger")
     show(what, report)
     log = (home / "ledger" / "log").read_text(errors="replace")[-3000:]

@@ -23,6 +23,7 @@ from tests.fixtures.ledger_report import Report, check
 from tests.fixtures.ledger_site import Ground, Producer, Site, Worker
 from tests.fixtures.ledger_tasks import DEADLY, HEALTHY
 from tests.fixtures.ledger_troubles import Killer
+from tests.fixtures.ledger_views import View
 from tests.fixtures.waiting import eventually
 
 BITE = 500
@@ -63,6 +64,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     workers: int = 1
     trouble: Callable[[Site], object] | None = None
     """Adds more troubles to the site, before the first task."""
+    worker: type[Worker] = Worker
+    producer: type[Producer] = Producer
+    view: View | None = None
+    """How the broker is looked at; its URL tells, if nothing else is said."""
     patience: float = 20.0
     """Seconds without any progress after which the run is given up."""
     longest: float = 100.0
@@ -70,7 +75,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 def run(plan: Plan, folder: Path) -> Report:
     """Do a run, and add it up. Afterwards none of its processes is left."""
-    with Site(folder, plan.lease, plan.ground) as site:
+    with Site(folder, plan.lease, plan.ground, plan.view) as site:
         started = monotonic()
         work = Work(plan, site)
         while not work.over():
@@ -103,14 +108,14 @@ class Work:
         self._random = Random(plan.seed)
         self._wanted = plan.tasks + plan.deadly
         self._producers_to_kill = plan.producers_killed
-        self._producer = Producer(site)
+        self._producer = plan.producer(site)
         if plan.backlog:
             self._publish(plan.tasks, HEALTHY)
             eventually(lambda: (site.look(), self._producer.idle)[1])
         options = [word for point in plan.at for word in ("--at", point)]
         options += [] if plan.sweep else ["--no-sweep"]
         for _ in range(plan.workers):
-            Worker(site, options, ["-c", str(plan.concurrency), *plan.options])
+            plan.worker(site, options, ["-c", str(plan.concurrency), *plan.options])
         if plan.kill:
             Killer(site, plan.kill, plan.seed)
         if plan.trouble is not None:

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from tests.faults.chaos import LONG, chaos, passed
+from tests.faults.chaos import LONG, chaos, many, passed
 from tests.faults.ledger import Plan
 from tests.fixtures.ledger import Back, Begun, Fault, Reader
 from tests.fixtures.ledger_site import Ground, Site
@@ -21,6 +21,10 @@ from tests.fixtures.redis_server import RedisServer
 from tests.fixtures.servers import MakeProxy, MakeRedis
 
 pytestmark = chaos
+HALF_OPEN = 10.0 if LONG else 5.0
+"""Longer than leases last, and than a call of the broker may take."""
+AWAY = 30.0 if LONG else 8.0
+"""Seconds without the store."""
 MOMENT = 0.5
 """Seconds after a fault in which what was claimed before may still begin."""
 
@@ -42,11 +46,10 @@ def through(proxy: Proxy, server: RedisServer) -> Ground:
 class TestServer:
     """Everybody is without the server: producers, too."""
 
-    @pytest.mark.parametrize("away", [0.2, 2.5], ids=["shortly", "longer-than-leases"])
+    @pytest.mark.parametrize("away", [0.2, 2.5] if LONG else [0.2])
     def test_it_is_killed_and_started_again(
         self, away: float, home: Path, server: RedisServer
     ) -> None:
-        times = 10 if LONG or away < 1 else 2
         trouble = partial(
             Absence,
             role="broker",
@@ -54,11 +57,13 @@ class TestServer:
             strike=server.kill,
             mend=server.start,
             lasting=away,
-            times=times,
+            times=10,
         )
-        plan = Plan(tasks=2000, workers=2, ground=Ground(broker=server.url()), trouble=trouble)
+        plan = Plan(
+            tasks=many(2000), workers=2, ground=Ground(broker=server.url()), trouble=trouble
+        )
         report = passed(f"the broker is killed and started again after {away} s", plan, home)
-        assert len(report.returns) == times
+        assert len(report.returns) == 10
 
     def test_it_is_killed_while_tasks_run_that_outlast_it(
         self, home: Path, server: RedisServer
@@ -66,14 +71,15 @@ class TestServer:
         trouble = partial(
             Absence,
             role="broker",
-            point="killed, for 2 s",
+            point="killed, for 2.5 s",
             strike=server.kill,
             mend=server.start,
-            lasting=2.0,
-            times=3 if LONG else 1,
+            # Longer than leases last.
+            lasting=2.5,
+            times=5 if LONG else 1,
         )
         plan = Plan(
-            tasks=60,
+            tasks=many(60, 2000),
             seconds=0.4,
             ahead=40,
             workers=2,
@@ -100,7 +106,7 @@ class TestServer:
                 times=5 if LONG else 1,
             )
             ground = Ground(broker=server.url())
-            plan = Plan(tasks=2000, seconds=0.002, workers=2, ground=ground, trouble=trouble)
+            plan = Plan(tasks=many(2000), seconds=0.002, workers=2, ground=ground, trouble=trouble)
             passed("the broker is full for 3 s", plan, home)
 
     def test_it_forgets_its_scripts(self, home: Path, server: RedisServer) -> None:
@@ -113,7 +119,7 @@ class TestServer:
                 times=100 if LONG else 20,
                 pause=(0.0, 0.1),
             )
-            plan = Plan(tasks=2000, ground=Ground(broker=server.url()), trouble=trouble)
+            plan = Plan(tasks=many(2000), ground=Ground(broker=server.url()), trouble=trouble)
             passed("SCRIPT FLUSH, again and again", plan, home)
 
     def test_it_is_a_replica_for_a_while(self, home: Path, server: RedisServer) -> None:
@@ -128,7 +134,9 @@ class TestServer:
                 lasting=3.0,
                 times=5 if LONG else 1,
             )
-            plan = Plan(tasks=2000, workers=2, ground=Ground(broker=server.url()), trouble=trouble)
+            plan = Plan(
+                tasks=many(2000), workers=2, ground=Ground(broker=server.url()), trouble=trouble
+            )
             passed("the broker is a replica for 3 s", plan, home)
 
     def test_it_stands_still(self, home: Path, server: RedisServer) -> None:
@@ -141,7 +149,9 @@ class TestServer:
             lasting=4.0,
             times=5 if LONG else 1,
         )
-        plan = Plan(tasks=2000, workers=2, ground=Ground(broker=server.url()), trouble=trouble)
+        plan = Plan(
+            tasks=many(2000), workers=2, ground=Ground(broker=server.url()), trouble=trouble
+        )
         passed("the broker stands still for 4 s", plan, home)
 
 
@@ -165,10 +175,10 @@ class TestConnections:
             role="connection",
             point="cut",
             strike=cut,
-            times=100 if LONG else 30,
+            times=100 if LONG else 20,
             pause=(0.0, 0.15),
         )
-        plan = Plan(tasks=4000, ground=through(proxy, server), trouble=trouble)
+        plan = Plan(tasks=many(2000), ground=through(proxy, server), trouble=trouble)
         passed("connections are cut, most in the middle of a reply", plan, home)
 
     def test_they_are_half_open(
@@ -178,14 +188,14 @@ class TestConnections:
         trouble = partial(
             Absence,
             role="connection",
-            point="half-open, for 10 s",
+            point=f"half-open, for {HALF_OPEN} s",
             strike=proxy.stall,
             mend=proxy.resume,
-            lasting=10.0,
+            lasting=HALF_OPEN,
             times=3 if LONG else 1,
         )
-        plan = Plan(tasks=1000, ground=through(proxy, server), trouble=trouble)
-        passed("connections are half-open for 10 s", plan, home)
+        plan = Plan(tasks=many(1000), ground=through(proxy, server), trouble=trouble)
+        passed(f"connections are half-open for {HALF_OPEN} s", plan, home)
 
     def test_they_are_slow(self, home: Path, server: RedisServer, make_proxy: MakeProxy) -> None:
         proxy = make_proxy(server.port)
@@ -198,7 +208,7 @@ class TestConnections:
             lasting=5.0,
             times=5 if LONG else 1,
         )
-        plan = Plan(tasks=1000, ground=through(proxy, server), trouble=trouble)
+        plan = Plan(tasks=many(1000), ground=through(proxy, server), trouble=trouble)
         passed("all bytes are 1 s late, each way", plan, home)
 
 
@@ -212,11 +222,11 @@ def test_the_results_are_away_and_the_messages_are_not(
         point="killed",
         strike=results.kill,
         mend=results.start,
-        lasting=30.0 if LONG else 8.0,
+        lasting=AWAY,
         times=2 if LONG else 1,
     )
     ground = Ground(broker=server.url(), results=results.url())
-    plan = Plan(tasks=1000, workers=2, ground=ground, trouble=trouble)
+    plan = Plan(tasks=many(1000), workers=2, ground=ground, trouble=trouble)
     report = passed("the store of the results is away, its messages are not", plan, home)
     assert report.repeated == 0
     records = list(Reader(str(home / "ledger")).news())

@@ -3,7 +3,9 @@
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from time import monotonic
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import yaml
 
 from celeriac.brokers.redis.broker import RedisBroker
-from celeriac.completion import SETTLED, Completion, Put, Settlement
+from celeriac.completion import SETTLED, STALE, Completion, Put, Settlement
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.message import ALL_DEAD, QueueSize
 from celeriac.results.redis import RedisStore
@@ -366,6 +368,54 @@ class TestSilence:
         consumer.close()
         broker.close()
 
+    @pytest.mark.parametrize("database", [None, 0, 3], ids=["no-store", "with-store", "elsewhere"])
+    def test_a_commit_whose_answer_was_lost_is_not_taken_for_a_lost_lease(
+        self,
+        database: int | None,
+        make_redis: MakeRedis,
+        own: RedisServer,
+        make_proxy: MakeProxy,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        # A run that waits for its early acknowledgement would never begin.
+        proxy = make_proxy(own.port)
+        broker = RedisBroker(f"redis://127.0.0.1:{proxy.port}/0", TIMEOUT)
+        kept = make_redis() if database else own
+        store: Any = None if database is None else RedisStore(kept.url(database), TIMEOUT)
+        broker.publish(publishes(range(3)))
+        consumer = broker.consumer(["work"], lease=0.4)
+        first, second, third = (d.receipt for d in consumer.claim(3, ANY_SIZE))
+        begun = Completion(receipt=third, settlement=Settlement.KEEP)
+        assert consumer.commit([begun], store) == [SETTLED]
+        puts = (Put("document", b"value"),) if store else ()
+        done = [
+            Completion(receipt=r, settlement=Settlement.ACK, puts=puts) for r in (first, second)
+        ]
+        if database == 3:
+            put = store.put
+            # What is cut is the answer to the last of three questions.
+            monkeypatch.setattr(store, "put", lambda some: (put(some), proxy.cut_after(5)))
+        else:
+            proxy.cut_after(5)
+        with pytest.raises(OperationalError):
+            consumer.commit(done, store)
+        assert broker.sizes() == {"work": QueueSize(leased=1)}
+        monkeypatch.undo()
+        assert consumer.renew([first, second, third]) == {first, second}
+        assert consumer.commit(done, store) == [SETTLED, SETTLED]
+        # Once is enough; and what others have taken is lost.
+        assert consumer.commit(done, store) == [STALE, STALE]
+        late = Completion(receipt=third, settlement=Settlement.ACK)
+        proxy.refuse()
+        proxy.cut()
+        with pytest.raises(OperationalError):
+            consumer.commit([late], store)
+        proxy.accept()
+        eventually(consumer.sweep)
+        assert consumer.commit([late], store) == [STALE]
+        for one in (consumer, broker, *([store] if store else [])):
+            one.close()
+
     def test_a_half_open_connection_is_found_while_waiting(
         self, own: RedisServer, make_proxy: MakeProxy
     ) -> None:
@@ -468,6 +518,28 @@ class TestRoads:
         with pytest.raises(ImproperlyConfigured, match=message) as caught:
             RedisBroker(url, options=options)
         assert "pw" not in str(caught.value)
+
+
+def test_sizes_are_those_of_one_moment(broker: RedisBroker, redis_url: str) -> None:
+    """What goes from hand to hand meanwhile is counted once."""
+    broker.publish([publish("1")])
+    other = RedisBroker(redis_url)
+    consumer = other.consumer(["work"])
+    over = Event()
+
+    def move() -> None:
+        while not over.is_set():
+            consumer.requeue([delivery.receipt for delivery in consumer.claim(1, ANY_SIZE)])
+
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move)
+        seen = [broker.sizes()["work"] for _ in range(500)]
+        over.set()
+        moving.result()
+    assert {size.ready + size.leased for size in seen} == {1}
+    assert {size.ready for size in seen} == {0, 1}
+    consumer.close()
+    other.close()
 
 
 class TestStored:

@@ -78,9 +78,12 @@ class Link:
         return self.attempt(_exchange_all, commands)
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """Run commands as one step, all or none; return their replies. Raises OperationalError."""
+        """Run commands as one step; return their replies. Raises OperationalError."""
         replies = self.pipeline([("MULTI",), *commands, ("EXEC",)])
         results: list[Any] = replies[-1]
+        for result in results:
+            if isinstance(result, driver.ResponseError):
+                raise self.failure(result) from result
         return results
 
     def run(self, script: Script, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Any:

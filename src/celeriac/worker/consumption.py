@@ -8,6 +8,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from celeriac.backoff import exponential, spread
@@ -29,7 +31,7 @@ IDLE = 30.0
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts at a broker that is away."""
 TRIAL = 1.0
-"""Seconds that a task which is on trial waits for another one to end."""
+"""Seconds that a task which is on trial waits for another one to end: here, and then in its queue."""
 
 Fire = Callable[[str, dict[str, Any], Delivery], None]
 """Fires a signal about a delivery; the arguments are data."""
@@ -60,6 +62,9 @@ class Consumption(Service):
         self._window = window
         self._fire = fire
         self._unsent: deque[Flight] = deque()
+        self._aside: deque[tuple[float, Flight]] = deque()
+        """What waits here for a trial to end, and until when. Its lease is not renewed meanwhile."""
+        self._trial = min(TRIAL, consumer.lease / 4)
         self._room = threading.Event()
         self._failures = 0
 
@@ -72,6 +77,8 @@ class Consumption(Service):
                 raise
             except OperationalError as error:
                 self._pause(error)
+        with suppress(OperationalError):
+            self._consumer.requeue([flight.delivery.receipt for _, flight in self._aside])
 
     def step(self, patience: float = IDLE) -> bool:
         """Submit, claim or wait, once; return whether something was claimed.
@@ -80,6 +87,8 @@ class Consumption(Service):
         """
         self._room.clear()
         self._send()
+        if self._aside:
+            patience = min(patience, self._try_next())
         held = len(self._flights)
         if self._unsent or not self._completer.well or not self._window.low(held):
             self._room.wait(patience)
@@ -103,6 +112,8 @@ class Consumption(Service):
         """Something has finished: there may be room. Any thread; cheap."""
         if not self._room.is_set():
             self._room.set()
+        if self._aside:
+            self._consumer.wake()
 
     def unsent(self) -> list[Flight]:
         """Return the flights that were claimed and could not be submitted, once this has stopped."""
@@ -116,12 +127,12 @@ class Consumption(Service):
                 overflow.append(delivery.receipt)
                 continue
             admission = self._dispatcher.admit(delivery)
-            lost = delivery.losses and on_trial(delivery)
-            if lost and isinstance(admission, Flight) and self._flights.on_trial:
-                # One at a time: if this worker dies again, only the one that did it is to blame.
-                admission = Deferred(delivery.receipt, wall() + TRIAL)
             if isinstance(admission, Flight):
-                self._launch(admission)
+                if delivery.losses and on_trial(delivery) and self._flights.on_trial:
+                    # One at a time: if this worker dies again, only the one that did it is to blame.
+                    self._aside.append((monotonic() + self._trial, admission))
+                else:
+                    self._launch(admission)
             elif isinstance(admission, Deferred):
                 self._consumer.defer(admission.receipt, admission.due, unknown=admission.unknown)
                 if admission.unknown:
@@ -140,6 +151,23 @@ class Consumption(Service):
         if self._unsent or not self._pool.submit(flight.job, flight.limits):
             self._unsent.append(flight)
         self._fire("task_received", {}, flight.delivery)
+
+    def _try_next(self) -> float:
+        """Launch what waits for a trial to end, if there is none now; return how long it may wait.
+
+        What has waited for too long goes to the tail of its queue: another worker may have it.
+        """
+        while self._aside:
+            until, flight = self._aside[0]
+            left = until - monotonic()
+            if self._flights.on_trial and left > 0:
+                return left
+            self._aside.popleft()
+            if self._flights.on_trial:
+                self._consumer.defer(flight.delivery.receipt, wall() + TRIAL)
+            else:
+                self._launch(flight)
+        return IDLE
 
     def _refuse(self, refused: Refused, delivery: Delivery) -> None:
         self._completer.complete(refused.completion)

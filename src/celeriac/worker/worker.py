@@ -84,7 +84,7 @@ class Worker:
         self.pool = pool
         self.slots = options.concurrency or _concurrency(settings.worker_concurrency)
         self.queues = manifest.queues
-        attempts: float = 1
+        attempts = 1.0
         if broker is None:
             broker, store = _opened(manifest, settings)
             attempts = _attempts(broker, settings)

@@ -115,36 +115,37 @@ class RedisBroker(Broker):
 
     def sizes(self) -> dict[str, QueueSize]:
         queues = sorted(name.decode() for name in self._link.call("SMEMBERS", self._keys.queues))
-        leased = self._leased()
-        return {
-            queue: size
-            for queue in sorted({*queues, *leased})
-            if (size := self._size(queue, leased.get(queue, 0))) != QueueSize()
-        }
-
-    def _size(self, queue: str, leased: int) -> QueueSize:
-        keys = self._keys
-        *lengths, express, delayed, unknown = self._link.pipeline(
+        questions = {queue: self._questions(queue) for queue in queues}
+        # One step: what moves between the answers would be seen twice, or nowhere.
+        answers = self._link.transaction(
             [
-                *(("LLEN", key) for key in keys.lanes(queue)),
-                ("ZCARD", keys.express(queue)),
-                ("ZCARD", keys.delayed(queue)),
-                ("HVALS", keys.unknown(queue)),
+                ("ZRANGE", self._keys.leases, 0, -1),
+                ("ZRANGE", self._keys.unacked_index, 0, -1),
+                *(question for some in questions.values() for question in some),
             ]
         )
-        tasks = [name.decode() for name in unknown]
-        return QueueSize(
-            ready=sum(lengths) + express,
-            delayed=delayed,
-            leased=leased,
-            unknown={name: tasks.count(name) for name in sorted(set(tasks))},
-        )
+        leased = self._leased(*answers[:2])
+        sizes: dict[str, QueueSize] = {}
+        at = 2
+        for queue, some in questions.items():
+            sizes[queue] = _size(answers[at : at + len(some)], leased.pop(queue, 0))
+            at += len(some)
+        sizes |= {queue: QueueSize(leased=count) for queue, count in leased.items()}
+        return {queue: sizes[queue] for queue in sorted(sizes) if sizes[queue] != QueueSize()}
 
-    def _leased(self) -> dict[str, int]:
+    def _questions(self, queue: str) -> list[Command]:
+        """Return what is asked about a queue."""
+        keys = self._keys
+        return [
+            *(("LLEN", key) for key in keys.lanes(queue)),
+            ("ZCARD", keys.express(queue)),
+            ("ZCARD", keys.delayed(queue)),
+            ("HVALS", keys.unknown(queue)),
+        ]
+
+    def _leased(self, leases: Sequence[bytes], tags: Sequence[bytes]) -> dict[str, int]:
         """Return how many messages of each queue are in the hands of workers, Celery's included."""
         counts: dict[str, int] = {}
-        leases = self._link.call("ZRANGE", self._keys.leases, 0, -1)
-        tags = self._link.call("ZRANGE", self._keys.unacked_index, 0, -1)
         theirs = [tag for tag in tags if tag.count(b":") < 3]
         names = [receipt.decode().split(":", 3)[3] for receipt in leases]
         for n in range(0, len(theirs), PAGE):
@@ -229,3 +230,15 @@ class RedisBroker(Broker):
 
     def close(self) -> None:
         self._link.close()
+
+
+def _size(answers: Sequence[Any], leased: int) -> QueueSize:
+    """Return the size of a queue from what was answered about it."""
+    *lengths, express, delayed, unknown = answers
+    tasks = [name.decode() for name in unknown]
+    return QueueSize(
+        ready=sum(lengths) + express,
+        delayed=delayed,
+        leased=leased,
+        unknown={name: tasks.count(name) for name in sorted(set(tasks))},
+    )

@@ -7,7 +7,7 @@ server, a whole batch of outcomes, follow-ups and documents is one script as wel
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from celeriac.brokers.base import Consumer
 from celeriac.brokers.redis import envelope
 from celeriac.brokers.redis.bindings import declarations
 from celeriac.brokers.redis.doorbell import Doorbell
+from celeriac.brokers.redis.doubts import Doubts
 from celeriac.brokers.redis.posting import SENT, Posting, scripted
 from celeriac.brokers.redis.restoring import Restoring
 from celeriac.completion import (
@@ -51,6 +52,8 @@ SWEEP = script("entries", "sweep")
 
 TRIAL = script("trial")
 
+KEEP = Settlement.KEEP
+
 BATCH = 200
 """Receipts that one script deals with, so that the server is never kept for long."""
 SEEN_EVERY = 20.0
@@ -83,6 +86,7 @@ class RedisConsumer(Consumer):
         self._owner = secrets.token_hex(6)
         self._number = 0
         self._held: dict[str, Message] = {}
+        self._doubts = Doubts(lease)
         self._doorbell = Doorbell(link, posting.keys, names)
         self._restoring = Restoring(link, posting)
         self._together: dict[str, bool] = {}
@@ -113,6 +117,7 @@ class RedisConsumer(Consumer):
         first = self._number
         # Whatever becomes of the call, these numbers are never given out again.
         self._number += count
+        began = monotonic()
         found = self._run(
             CLAIM, self._owner, first, count, size, self.lease, len(steps), *steps, *named
         )
@@ -123,6 +128,7 @@ class RedisConsumer(Consumer):
             queue = receipt.split(":", 3)[3]
             taken.append(envelope.delivery(found[n + 1], receipt, queue, turned))
         self._held.update((delivery.receipt, delivery.message) for delivery in taken)
+        self._doubts.leased([delivery.receipt for delivery in taken], began)
         if self._turns:
             # The queue that came first comes last the next time.
             self._queues.append(self._queues.pop(0))
@@ -142,14 +148,19 @@ class RedisConsumer(Consumer):
         lost: set[str] = set()
         for batch in _batches(receipts) or [()]:
             lost |= self._renewed(batch)
-        self._forget(lost)
+        # What is being settled may have lost its lease by that.
+        self._forget(lost - self._doubts.doubted)
         return lost
 
     def _renewed(self, receipts: Sequence[str]) -> set[str]:
-        workers, *lost = self._run(RENEW, self._worker, self.lease, *receipts)
+        began = monotonic()
+        workers, *told = self._run(RENEW, self._worker, self.lease, *receipts)
         self._doorbell.company = workers
         self._seen = monotonic()
-        return {receipt.decode() for receipt in lost}
+        lost = {receipt.decode() for receipt in told}
+        kept = (one for one in receipts if one in self._held and one not in lost)
+        self._doubts.leased(kept, began)
+        return lost
 
     def start(self, receipts: Sequence[str]) -> set[str]:
         stale = [one for batch in _batches(receipts) for one in self._run(START, *batch)]
@@ -187,9 +198,10 @@ class RedisConsumer(Consumer):
         finally:
             self._doorbell.close()
 
-    def _forget(self, receipts: Iterable[str]) -> None:
+    def _forget(self, receipts: Collection[str]) -> None:
         for receipt in receipts:
             self._held.pop(receipt, None)
+        self._doubts.forget(receipts)
 
     # -- commit
 
@@ -244,12 +256,21 @@ class RedisConsumer(Consumer):
             sent = self._posting.sent(completion.publishes)
             arguments.append(len(sent) // SENT)
             arguments += sent
-        answers = self._run(COMMIT, *arguments)
+        try:
+            answers = self._run(COMMIT, *arguments)
+        except OperationalError:
+            self._doubts.doubt(c.receipt for c in completions if c.settlement is not KEEP)
+            raise
         verdicts = [_verdict(c, answer) for c, answer in zip(completions, answers, strict=True)]
-        for completion, verdict in zip(completions, verdicts, strict=True):
-            kept = completion.settlement is Settlement.KEEP or verdict.kind in ("held", "refused")
-            if not kept or verdict is STALE:
-                self._held.pop(completion.receipt, None)
+        gone = []
+        for n, completion in enumerate(completions):
+            receipt, verdict = completion.receipt, verdicts[n]
+            if verdict is STALE:
+                gone.append(receipt)
+                verdicts[n] = SETTLED if self._doubts.settled(receipt) else STALE
+            elif completion.settlement is not KEEP and verdict is SETTLED:
+                gone.append(receipt)
+        self._forget(gone)
         return verdicts
 
     def _told(self, completion: Completion) -> tuple[Argument, ...]:
@@ -277,7 +298,8 @@ class RedisConsumer(Consumer):
         if not receipts:
             return set()
         scores = self._link.call("ZMSCORE", self._keys.leases, *receipts)
-        return {r for r, score in zip(receipts, scores, strict=True) if score is None}
+        without = {r for r, score in zip(receipts, scores, strict=True) if score is None}
+        return {receipt for receipt in without if not self._doubts.settled(receipt)}
 
     def _settle(self, completions: Sequence[Completion]) -> list[Verdict]:
         # What follows from them is published already.

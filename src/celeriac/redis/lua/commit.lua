@@ -105,7 +105,6 @@ local function bury(work)
 end
 
 local function lost(fate)
-  fate[2] = 0
   fate[3] = fate[3] + 1
 end
 
@@ -118,7 +117,7 @@ local function settle(work)
   elseif how == 'dead' then
     bury(work)
   elseif how ~= 'keep' then
-    give_back(work.receipt, how == 'loss' and lost or unharmed, how == 'requeue')
+    give_back(work.receipt, how == 'loss' and lost or unchanged, how == 'requeue')
   end
 end
 

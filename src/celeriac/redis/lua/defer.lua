@@ -17,7 +17,6 @@ if not entry or not redis.call('ZSCORE', leases, receipt) or not is(own .. 'dela
 end
 local text, rest = envelope(entry)
 text = aged(text, function(fate)
-  fate[2] = 0
   if task ~= '' then
     fate[4] = fate[4] > 0 and fate[4] or now
     fate[5] = fate[5] + 1

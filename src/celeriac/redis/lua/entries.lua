@@ -81,8 +81,8 @@ local function aged(text, change)
   return string.format('%s,"celeriac":[%d,%d,%d,%.3f,%d,%d]}', head, unpack(fate, 1, 6))
 end
 
-local function unharmed(fate)
-  fate[2] = 0
+-- Giving back changes nothing but the number of claims: what was suspect stays so.
+local function unchanged()
 end
 
 -- A message that goes before all lists, kept as an entry under its tag.

@@ -12,6 +12,6 @@ unhindered()
 for n = 3, #ARGV do
   if redis.call('ZSCORE', leases, ARGV[n]) and redis.call('HEXISTS', unacked, ARGV[n]) == 1
     and can_return(ARGV[n]) then
-    give_back(ARGV[n], unharmed, true)
+    give_back(ARGV[n], unchanged, true)
   end
 end
