@@ -236,6 +236,13 @@ class AmqpConsumer(Consumer):
     # -- leases
 
     def renew(self, receipts: Sequence[str]) -> set[str]:
+        if (intake := self._intake) is not None:
+
+            async def look(_: Session) -> None:
+                await intake.channel.give_back(())
+
+            # A sign of life: a server that has gone silent is found out by a call that waits for it.
+            self._link.call(look)
         with self._changed:
             return self._hold.stale(receipts)
 

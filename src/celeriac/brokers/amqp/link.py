@@ -220,13 +220,10 @@ class _IoThread:
         if call.run is not None:
             call.run.stop(TimeoutError("nobody waits for this any more"))
             connection = self.connection
-            silent = connection is not None and connection.received == call.received
-            if (
-                connection is not None
-                and silent
-                and self._session is not None
-                and not self._blocked
-            ):
+            if connection is None or self._session is None or self._blocked:
+                return
+            if connection.received == call.received:
+                self._session = None
                 connection.abort("the server has gone silent")
 
     def close(self) -> None:
@@ -294,7 +291,9 @@ class _IoThread:
         if self._waiting:
             self._connect()
 
-    def _lost(self, _: Any, error: BaseException) -> None:
+    def _lost(self, connection: Any, error: BaseException) -> None:
+        if connection is not self.connection:
+            return  # One that was given up before.
         self._session = self.connection = None
         self._connecting = False
         self._cause = _said(error)
@@ -329,11 +328,11 @@ def _quietly(action: Callable[[], None]) -> None:
 def _root(error: BaseException) -> BaseException:
     """Return what pika wraps up in errors that only say that it did not work."""
     while True:
-        errors = getattr(error, "exceptions", None) or [getattr(error, "exception", None)]
-        inner = errors[-1]
-        if not isinstance(inner, BaseException):
+        wrapped = getattr(error, "exceptions", ()) or (getattr(error, "exception", None),)
+        inner = [one for one in (*wrapped, *error.args) if isinstance(one, BaseException)]
+        if not inner:
             return error
-        error = inner
+        error = inner[-1]
 
 
 def _said(error: BaseException) -> str:
