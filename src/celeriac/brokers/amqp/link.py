@@ -22,6 +22,7 @@ from pika.exceptions import (
     ConnectionClosedByBroker,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
+    StreamLostError,
 )
 
 from celeriac.backoff import exponential, spread
@@ -33,6 +34,8 @@ from celeriac.exceptions import OperationalError
 
 T = TypeVar("T")
 Work = Callable[[Session], Coroutine[Reply[Any], None, T]]
+
+log = logging.getLogger("celeriac.broker")
 
 LONGEST_PAUSE = 5.0
 """Seconds between attempts to connect."""
@@ -239,15 +242,19 @@ class _IoThread:
     # -- the connection, in the thread
 
     def _run(self) -> None:
+        failure: BaseException | None = None
         try:
             self.loop.start()
-        except BaseException as error:  # noqa: BLE001 - the edge of a thread: told to those who wait
-            self._closing = True
-            self._fail_waiting(OperationalError(f"the link to the broker has failed: {error!r}"))
-            if self.connection is not None:
-                self.connection.let_go()
-        finally:
-            self.loop.close()
+        except BaseException as error:
+            failure = error
+            log.exception("the thread of the link to %s has failed", _shown(self._addresses))
+        self._closing = True
+        self._fail_waiting(OperationalError(f"the link to the broker has ended: {failure!r}"))
+        if self.connection is not None:
+            # Ended without a word, so that whoever waits on its channels must be told.
+            self.connection.perish(StreamLostError(f"the link has ended: {failure!r}"))
+            self.connection.let_go()
+        self.loop.close()
 
     def _connect(self) -> None:
         if self._connecting or self._closing:

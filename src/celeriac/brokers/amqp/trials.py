@@ -45,6 +45,11 @@ async def put_on_trial(
             else:
                 held[entry.delivery.receipt] = arrival
         await _send_home(session, channel, orphans)
+    except BaseException:
+        # Half done: the channel is given up, and whatever is in it is delivered again.
+        if channel.is_open:
+            channel.close()
+        raise
     finally:
         if turn.is_open:
             turn.close()
