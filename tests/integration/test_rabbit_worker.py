@@ -77,6 +77,7 @@ class TestOrdinaryTasks:
         worker.stop()
         assert queue() == QueueSize()
 
+    @pytest.mark.follows("ROUTE-22")
     def test_a_countdown_waits_on_the_server(self, start: StartWorker, gate: Gate) -> None:
         start()
         before = time()
