@@ -6,8 +6,11 @@ What it shares with all brokers is in ``tests/contract/test_brokers.py``.
 import json
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
+from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
@@ -16,10 +19,11 @@ import pytest
 from msgspec.structs import replace
 
 from celeriac.brokers.amqp.broker import AmqpBroker
+from celeriac.brokers.base import Consumer
 from celeriac.clock import iso, wall
 from celeriac.completion import SETTLED, STALE, Completion, Settlement
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
-from celeriac.message import ALL_DEAD, Message, QueueSize
+from celeriac.message import ALL_DEAD, Delivery, Message, QueueSize
 from celeriac.queues import Exchange, Queue
 from tests.contract.broker_contract import claim, claim_one, claim_when_ready, wait_for
 from tests.fixtures.certificates import server_keys
@@ -267,6 +271,73 @@ class TestDeadLetters:
         assert channel.queue_declare("celeriac.dead", passive=True).method.message_count == 1
 
 
+class TestLongRuns:
+    def test_what_is_held_for_long_is_held_anew(
+        self, make_broker: MakeBroker, broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server closes a channel on which one message is unsettled for half an hour."""
+        monkeypatch.setattr("celeriac.brokers.amqp.consumer.FRESH", 0.0)
+        broker.publish(publishes(range(3)))
+        consumer, other = broker.consumer(["work"]), make_broker().consumer(["work"])
+        receipts = [delivery.receipt for delivery in claim(consumer)]
+        [intake] = [consumer._supply.intake]
+        assert intake is not None
+        before = list(intake.channel.unsettled)
+        for _ in range(2):
+            assert consumer.renew(receipts) == set()
+        assert not set(before) & set(intake.channel.unsettled)
+        assert broker.sizes() == {"work": QueueSize(leased=3)}
+        # They are settled as ever: done with, given back, and lost, which counts nothing.
+        assert consumer.commit(settle(receipts[0]), None) == [SETTLED]
+        consumer.requeue([receipts[1]])
+        assert claim_one(other).message.id == "1"
+        intake.channel.line.ioloop.add_callback_threadsafe(intake.channel.close)
+        assert eventually(other.sweep) == 1
+        lost = claim_when_ready(other)
+        assert (lost.message.id, lost.suspect, lost.losses) == ("2", True, 0)
+
+
+class Ledger:
+    """Publishes and settles for ever, through whatever happens, and remembers what was confirmed."""
+
+    def __init__(self) -> None:
+        self.acknowledged: set[str] = set()
+        self.settled: set[str] = set()
+        self.sent, self.over = Event(), Event()
+
+    def has_settled(self, most: int) -> bool:
+        return len(self.settled) > most
+
+    def publish_on(self, broker: AmqpBroker) -> None:
+        for batch in count():
+            if self.sent.is_set():
+                return
+            names = [f"{batch}-{number}" for number in range(20)]
+            # If it fails some of them may be there, or none.
+            with suppress(OperationalError):
+                broker.publish(publishes(names))
+                self.acknowledged.update(names)
+
+    def work_on(self, broker: AmqpBroker) -> None:
+        consumer = broker.consumer(["work"])
+        while not self.over.is_set():
+            with suppress(OperationalError):
+                if held := claim(consumer, 10):
+                    self._settle(consumer, held)
+                else:
+                    consumer.wait(0.01)
+
+    def _settle(self, consumer: Consumer, held: list[Delivery]) -> None:
+        # One of several goes back each time, and comes again.
+        again = held[:1] if len(held) > 1 else []
+        rest = held[len(again) :]
+        consumer.requeue([delivery.receipt for delivery in again])
+        done = [Completion(receipt=d.receipt, settlement=Settlement.ACK) for d in rest]
+        for delivery, verdict in zip(rest, consumer.commit(done, None), strict=True):
+            if verdict is SETTLED:
+                self.settled.add(delivery.message.id)
+
+
 class TestLosses:
     def test_a_cut_connection_ends_the_leases(
         self, make_broker: MakeBroker, broker: AmqpBroker, by_proxy: str, proxy: Proxy
@@ -309,6 +380,30 @@ class TestLosses:
         eventually(lambda: _published(broker, "after"))
         assert broker.sizes()["work"].ready in (2, 3)
         assert proxy.accepted == 2
+
+    def test_nothing_is_lost_while_connections_are_cut(
+        self, make_broker: MakeBroker, by_proxy: str, proxy: Proxy
+    ) -> None:
+        """What was acknowledged to the publisher is settled by a consumer, sooner or later."""
+        ledger = Ledger()
+        tasks = [partial(ledger.publish_on, make_broker(by_proxy))]
+        tasks += [partial(ledger.work_on, make_broker(by_proxy)) for _ in range(2)]
+        threads = [Thread(target=task) for task in tasks]
+        for thread in threads:
+            thread.start()
+        try:
+            for cuts in range(1, 9):
+                eventually(partial(ledger.has_settled, 200 * cuts), 30.0)
+                proxy.cut()
+            ledger.sent.set()
+            threads[0].join()
+            assert ledger.acknowledged
+            eventually(lambda: ledger.acknowledged <= ledger.settled, 30.0)
+        finally:
+            ledger.sent.set()
+            ledger.over.set()
+            for thread in threads:
+                thread.join()
 
     def test_a_server_that_falls_silent(
         self, make_broker: MakeBroker, by_proxy: str, proxy: Proxy

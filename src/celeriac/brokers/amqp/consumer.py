@@ -10,7 +10,8 @@ record is told in ``trials``.
 
 import os
 from collections.abc import Callable, Sequence
-from threading import Lock
+from threading import RLock
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from celeriac.brokers.amqp import shipping, trials
@@ -30,6 +31,11 @@ from celeriac.message import Delivery, Publish
 
 if TYPE_CHECKING:
     from celeriac.results.base import ResultStore
+
+FRESH = 300.0
+"""Seconds that a message is held before a copy takes its place: RabbitMQ closes a channel on which one
+stays unsettled for half an hour (``consumer_timeout``), or for less if its administrator says so.
+"""
 
 Ship = Callable[[shipping.Shipment], None]
 Bury = Callable[[Sequence[tuple[Entry, str]]], None]
@@ -58,7 +64,8 @@ class AmqpConsumer(Consumer):
         self._changed = self._hold.changed
         self._supply = Supply(link, queues, self._hold, returns, turns=turns)
         self._closed = False
-        self._committing = Lock()
+        # One at a time changes what is held: a copy takes the place of no message that is being settled.
+        self._settling = RLock()
         self._store: ResultStore | None = None
         try:
             self._supply.open()
@@ -85,34 +92,55 @@ class AmqpConsumer(Consumer):
 
             # A sign of life: a server that has gone silent is found out by a call that waits for it.
             self._link.call(look)
+        before = monotonic() - FRESH
+        with self._changed:
+            held = [e for r in receipts if (e := self._hold.claimed.get(r))]
+        if any(entry.since < before for entry in held):
+            with self._settling:
+                self._put_on_trial(receipts, lambda entry: entry.since < before)
         with self._changed:
             return self._hold.stale(receipts)
 
     def start(self, receipts: Sequence[str]) -> set[str]:
-        with self._changed:
-            held = [e for r in receipts if (e := self._hold.claimed.get(r)) and not e.started]
-            intake = self._supply.intake
-        if held and intake is not None:
-
-            async def put_on_trial(session: Session) -> dict[str, Arrival]:
-                return await trials.put_on_trial(session, intake.channel, held)
-
-            with self._link.exclusive:
-                started = self._link.call(put_on_trial)
-            with self._changed:
-                self._hold.started(started)
+        with self._settling:
+            self._put_on_trial(receipts, lambda entry: not entry.started, begins=True)
         with self._changed:
             return self._hold.stale(receipts)
 
-    def defer(self, receipt: str, due: float, *, unknown: bool = False) -> bool:
+    def _put_on_trial(
+        self, receipts: Sequence[str], wanted: Callable[[Entry], bool], *, begins: bool = False
+    ) -> None:
+        """Hold copies in place of these messages; if they begin to run, copies that say so."""
         with self._changed:
-            entry = self._hold.claimed.get(receipt)
-        if entry is None:
-            return False
-        self._ship(shipping.shipment([again(entry, due=due, unknown=unknown)]))
-        return self._let_go([receipt]) == 1
+            held = [e for r in receipts if (e := self._hold.claimed.get(r)) and wanted(e)]
+            for entry in held:
+                entry.started = entry.started or begins
+            intake = self._supply.intake
+        if not held or intake is None:
+            return
+
+        async def put_on_trial(session: Session) -> dict[str, Arrival]:
+            return await trials.put_on_trial(session, intake.channel, held)
+
+        with self._link.exclusive:
+            copies = self._link.call(put_on_trial)
+        with self._changed:
+            self._hold.replace(copies)
+
+    def defer(self, receipt: str, due: float, *, unknown: bool = False) -> bool:
+        with self._settling:
+            with self._changed:
+                entry = self._hold.claimed.get(receipt)
+            if entry is None:
+                return False
+            self._ship(shipping.shipment([again(entry, due=due, unknown=unknown)]))
+            return self._let_go([receipt]) == 1
 
     def requeue(self, receipts: Sequence[str]) -> None:
+        with self._settling:
+            self._requeue(receipts)
+
+    def _requeue(self, receipts: Sequence[str]) -> None:
         self._send_home(receipts)
         with self._changed:
             entries = [e for r in receipts if (e := self._hold.release(r)) is not None]
@@ -125,7 +153,7 @@ class AmqpConsumer(Consumer):
     def _send_home(self, receipts: Sequence[str]) -> None:
         """Give back what is on trial: it is not in its own queue, and goes to the tail of that."""
         with self._changed:
-            held = {r: e for r in receipts if (e := self._hold.claimed.get(r)) and e.started}
+            held = {r: e for r in receipts if (e := self._hold.claimed.get(r)) and e.on_trial}
         if held:
             self._ship(shipping.shipment(again(entry) for entry in held.values()))
             self._let_go(list(held))
@@ -142,6 +170,10 @@ class AmqpConsumer(Consumer):
             return self._link.call(trials.sweep)
 
     def close(self) -> None:
+        with self._settling:
+            self._close()
+
+    def _close(self) -> None:
         if not self._closed:
             self._send_home(list(self._hold.claimed))
         with self._changed:
@@ -189,7 +221,7 @@ class AmqpConsumer(Consumer):
     def commit(
         self, completions: Sequence[Completion], store: "ResultStore | None"
     ) -> list[Verdict]:
-        with self._committing:
+        with self._settling:
             self._store = store
             return super().commit(completions, store)
 
