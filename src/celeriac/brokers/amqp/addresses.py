@@ -84,7 +84,12 @@ def _address(url: str, options: Mapping[str, Any]) -> Address:
             f"{', '.join(s + '://' for s in PORTS)}"
         )
     place, _, query = rest.partition("?")
-    login, at, place = place.rpartition("@")
+    if "@" not in place and "@" in query:
+        # A question mark in the password: what looks like a query is half an authority.
+        login, at, rest = rest.rpartition("@")
+        place, _, query = rest.partition("?")
+    else:
+        login, at, place = place.rpartition("@")
     user, colon, password = login.partition(":")
     host, _, vhost = place.partition("/")
     name, port = _host_and_port(host, scheme, url)

@@ -66,13 +66,14 @@ class Arrival(Struct, frozen=True):
 
 
 class _Asked:
-    """Messages that were asked for, and those that have come."""
+    """Messages that were asked for."""
 
-    def __init__(self, queue: str, number: int) -> None:
+    def __init__(self, queue: str, number: int, each: Callable[[Arrival], None]) -> None:
         self.queue = queue
         self.missing = number
-        self.got: list[tuple[Arrival, int]] = []
-        self.reply: Reply[list[tuple[Arrival, int]]] = Reply()
+        self.each = each
+        self.follow = 0
+        self.reply: Reply[int] = Reply()
 
 
 class Connection(pika.SelectConnection):
@@ -106,6 +107,11 @@ class Connection(pika.SelectConnection):
         transport: Any = getattr(self, "_transport", None)
         if hasattr(transport, "_MAX_RECV_BYTES"):
             transport._MAX_RECV_BYTES = _READ
+
+    def perish(self, error: Exception) -> None:
+        """Tell the channels that it is over, when no loop is left to do so."""
+        for channel in list(self._channels.values()):
+            channel._on_close_meta(error)
 
     def let_go(self) -> None:
         """Close this process's copy of an inherited socket; the connection goes on elsewhere."""
@@ -245,11 +251,14 @@ class Channel(pika.channel.Channel):
 
     # -- receiving
 
-    def get(self, queue: str, number: int) -> Reply[list[tuple[Arrival, int]]]:
-        """Ask for ``number`` messages at once. The reply has those there were, with how many follow."""
+    def get(self, queue: str, number: int, each: Callable[[Arrival], None]) -> Reply[int]:
+        """Ask for ``number`` messages at once; each that there is is handed over as it comes.
+
+        The reply is how many follow the last of them.
+        """
         self._check_open()
         one = frame.Method(self.channel_number, spec.Basic.Get(queue=queue)).marshal()
-        asked = _Asked(queue, number)
+        asked = _Asked(queue, number, each)
         # The server answers in order: what comes belongs to the first that still misses something.
         self._gets.append(asked)
         self.line.send([one] * number)
@@ -257,9 +266,10 @@ class Channel(pika.channel.Channel):
 
     async def get_all(self, queue: str) -> list[Arrival]:
         """Return the messages that there are now; what comes meanwhile is left alone."""
-        first = await self.get(queue, 1)
-        rest = await self.get(queue, first[0][1]) if first and first[0][1] else []
-        return [arrival for arrival, _ in (*first, *rest)]
+        got: list[Arrival] = []
+        if follow := await self.get(queue, 1, got.append):
+            await self.get(queue, follow, got.append)
+        return got
 
     async def subscribe(self, queue: str, prefetch: int) -> str:
         """Have at most ``prefetch`` unsettled messages of a queue sent; return the consumer tag."""
@@ -304,6 +314,10 @@ class Channel(pika.channel.Channel):
                 self.basic_nack(tag, requeue=True)
         # The server answers in order, so by then it has heard of all of them.
         return self.ask("basic_qos", prefetch_count=1)
+
+    if TYPE_CHECKING:
+
+        def _on_close_meta(self, reason: Exception | None) -> None: ...
 
     def take(self, data: bytes, start: int, end: int, size: int) -> int:
         """Take the message whose method is at ``start``; return where it ends, 0 if not all is there.
@@ -354,10 +368,12 @@ class Channel(pika.channel.Channel):
     ) -> None:
         self.unsettled[tag] = None
         asked = self._gets[0]
-        asked.got.append((Arrival(asked.queue, tag, redelivered, properties, body), left))
+        asked.follow = left
+        asked.each(Arrival(asked.queue, tag, redelivered, properties, body))
         self._answered()
 
     def _on_getempty(self, method_frame: Any) -> None:
+        self._gets[0].follow = 0
         self._answered()
 
     def _answered(self) -> None:
@@ -365,7 +381,7 @@ class Channel(pika.channel.Channel):
         asked.missing -= 1
         if not asked.missing:
             self._gets.popleft()
-            asked.reply.set(asked.got)
+            asked.reply.set(asked.follow)
 
     def _on_return(self, method_frame: Any, header_frame: Any, body: bytes) -> None:
         method = method_frame.method

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count as counter
 from threading import Condition
+from time import monotonic
 
 from msgspec import Struct
 
@@ -66,7 +67,11 @@ class Entry(Struct):
     delivery: Delivery | None = None
     """Once it is claimed."""
     started: bool = False
-    """Its start is on record; ``arrival`` is that of the record (see ``trials``)."""
+    """Its start is on record."""
+    on_trial: bool = False
+    """What is held is a copy in another queue (see ``trials``)."""
+    since: float = 0.0
+    """When what is held was taken, in monotonic seconds."""
 
 
 class Hold:
@@ -84,8 +89,9 @@ class Hold:
 
     def add(self, serial: int, arrival: Arrival) -> bool:
         """Take in what has arrived; return whether it may be claimed now."""
-        entry = Entry(serial, arrival, decode_properties(arrival.properties, arrival.body))
-        due = _held_until(entry.received)
+        received = decode_properties(arrival.properties, arrival.body)
+        entry = Entry(serial, arrival, received, since=monotonic())
+        due = _held_until(received)
         if due is not None:
             heappush(self._later, (due, next(self._order), entry))
             return False
@@ -143,11 +149,11 @@ class Hold:
         self.claimed[receipt] = entry
         return entry.delivery
 
-    def started(self, records: dict[str, Arrival]) -> None:
-        """Hold the records of these starts in place of the messages."""
-        for receipt, arrival in records.items():
+    def replace(self, copies: dict[str, Arrival]) -> None:
+        """Hold these copies in place of the messages, by receipt."""
+        for receipt, arrival in copies.items():
             if (entry := self.claimed.get(receipt)) is not None:
-                entry.arrival, entry.started = arrival, True
+                entry.arrival, entry.on_trial, entry.since = arrival, True, monotonic()
 
     def release(self, receipt: str) -> Entry | None:
         """Give a claimed message out of hand; None if the receipt is stale."""

@@ -9,7 +9,7 @@ use which is the consumer's business.
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from celeriac.brokers.amqp.connection import AMQPError, Arrival, Channel
 from celeriac.brokers.amqp.replies import Reply, Run
@@ -21,12 +21,21 @@ MEAN = 1024
 """Bytes that a message is thought to have before the first one has come."""
 
 
+class Arrived(Protocol):
+    """Takes what has come, because it was asked for or by a subscription."""
+
+    def __call__(self, intake: "Intake", arrival: Arrival, *, asked: bool) -> None: ...
+
+
 class Intake:
     """One channel of one consumer. It ends with the channel; the consumer then opens another."""
 
-    def __init__(self, serial: int, channel: Channel, ended: Callable[["Intake"], None]) -> None:
+    def __init__(
+        self, serial: int, channel: Channel, arrived: Arrived, ended: Callable[["Intake"], None]
+    ) -> None:
         self.serial = serial
         self.channel = channel
+        self._arrived = arrived
         self._wanted: dict[str, int] = {}
         """The number of the subscription that each queue should have."""
         self._tags: dict[str, str] = {}
@@ -40,39 +49,40 @@ class Intake:
         session: Session,
         serial: int,
         queues: Sequence[str],
-        arrived: Callable[["Intake", Arrival], None],
+        arrived: Arrived,
         ended: Callable[["Intake"], None],
     ) -> "Intake":
         """Return a new intake, its queues declared and its presence known."""
         for queue in queues:
             await session.declarations.queue(queue, consumed=True)
-        intake = cls(serial, await session.connection.open(), ended)
+        intake = cls(serial, await session.connection.open(), arrived, ended)
         channel = intake.channel
-        await channel.ask("queue_declare", queue=PRESENCE, auto_delete=True)
+        await channel.ask("queue_declare", queue=PRESENCE, durable=True, auto_delete=True)
         await channel.subscribe(PRESENCE, 1)
-        channel.on_message = lambda arrival: arrived(intake, arrival)
+        channel.on_message = lambda arrival: arrived(intake, arrival, asked=False)
         return intake
 
     # -- ways in
 
-    async def pull(self, queues: Sequence[str], most: int, size: int) -> tuple[list[Arrival], bool]:
+    async def pull(self, queues: Sequence[str], most: int, size: int) -> bool:
         """Get up to ``most`` messages, from these queues in order, of about ``size`` bytes.
 
-        Return them, and whether the queues were found empty.
+        They arrive one by one, also if nobody waits for the end any more. Return whether the queues
+        were found empty.
         """
-        taken: list[Arrival] = []
+        got: list[int] = []
+
+        def one(arrival: Arrival) -> None:
+            got.append(len(arrival.body))
+            self._arrived(self, arrival, asked=True)
+
         for queue in queues:
-            wanted, more = 1, True
-            while more and len(taken) < most and size > 0:
-                got = await self.channel.get(queue, wanted)
-                for arrival, _ in got:
-                    taken.append(arrival)
-                    size -= len(arrival.body)
-                follow = got[-1][1] if got else 0
-                more = follow > 0
-                mean = sum(len(one.body) for one in taken) // len(taken) if taken else MEAN
-                wanted = max(1, min(follow, most - len(taken), size // max(1, mean)))
-        return taken, len(taken) < most and size > 0
+            wanted, more = 1, 1
+            while more and len(got) < most and sum(got) < size:
+                more = await self.channel.get(queue, wanted, one)
+                mean = max(1, sum(got) // len(got)) if got else MEAN
+                wanted = max(1, min(more, most - len(got), (size - sum(got)) // mean))
+        return len(got) < most and sum(got) < size
 
     def subscribe(self, queues: Iterable[str], prefetch: int) -> None:
         """Have messages of these queues sent, without being asked for each, from now on.

@@ -22,6 +22,7 @@ from pika.exceptions import (
     ConnectionClosedByBroker,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
+    StreamLostError,
 )
 
 from celeriac.backoff import exponential, spread
@@ -33,6 +34,8 @@ from celeriac.exceptions import OperationalError
 
 T = TypeVar("T")
 Work = Callable[[Session], Coroutine[Reply[Any], None, T]]
+
+log = logging.getLogger("celeriac.broker")
 
 LONGEST_PAUSE = 5.0
 """Seconds between attempts to connect."""
@@ -220,13 +223,10 @@ class _IoThread:
         if call.run is not None:
             call.run.stop(TimeoutError("nobody waits for this any more"))
             connection = self.connection
-            silent = connection is not None and connection.received == call.received
-            if (
-                connection is not None
-                and silent
-                and self._session is not None
-                and not self._blocked
-            ):
+            if connection is None or self._session is None or self._blocked:
+                return
+            if connection.received == call.received:
+                self._session = None
                 connection.abort("the server has gone silent")
 
     def close(self) -> None:
@@ -242,15 +242,19 @@ class _IoThread:
     # -- the connection, in the thread
 
     def _run(self) -> None:
+        failure: BaseException | None = None
         try:
             self.loop.start()
-        except BaseException as error:  # noqa: BLE001 - the edge of a thread: told to those who wait
-            self._closing = True
-            self._fail_waiting(OperationalError(f"the link to the broker has failed: {error!r}"))
-            if self.connection is not None:
-                self.connection.let_go()
-        finally:
-            self.loop.close()
+        except BaseException as error:
+            failure = error
+            log.exception("the thread of the link to %s has failed", _shown(self._addresses))
+        self._closing = True
+        self._fail_waiting(OperationalError(f"the link to the broker has ended: {failure!r}"))
+        if self.connection is not None:
+            # Ended without a word, so that whoever waits on its channels must be told.
+            self.connection.perish(StreamLostError(f"the link has ended: {failure!r}"))
+            self.connection.let_go()
+        self.loop.close()
 
     def _connect(self) -> None:
         if self._connecting or self._closing:
@@ -294,7 +298,9 @@ class _IoThread:
         if self._waiting:
             self._connect()
 
-    def _lost(self, _: Any, error: BaseException) -> None:
+    def _lost(self, connection: Any, error: BaseException) -> None:
+        if connection is not self.connection:
+            return  # One that was given up before.
         self._session = self.connection = None
         self._connecting = False
         self._cause = _said(error)
@@ -329,11 +335,11 @@ def _quietly(action: Callable[[], None]) -> None:
 def _root(error: BaseException) -> BaseException:
     """Return what pika wraps up in errors that only say that it did not work."""
     while True:
-        errors = getattr(error, "exceptions", None) or [getattr(error, "exception", None)]
-        inner = errors[-1]
-        if not isinstance(inner, BaseException):
+        wrapped = getattr(error, "exceptions", ()) or (getattr(error, "exception", None),)
+        inner = [one for one in (*wrapped, *error.args) if isinstance(one, BaseException)]
+        if not inner:
             return error
-        error = inner
+        error = inner[-1]
 
 
 def _said(error: BaseException) -> str:

@@ -35,7 +35,7 @@ class Pace:
                 self.prefetch, self._small = wanted, 0
         elif not taken:
             self.prefetch = 0
-        elif full and wanted > 2 * self.prefetch:
+        elif full and wanted > 1.5 * self.prefetch:
             self.prefetch = wanted
         else:
             self._small = self._small + 1 if wanted < self.prefetch // 4 else 0

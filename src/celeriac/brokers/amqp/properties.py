@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct, convert, structs
 
-from celeriac.brokers.amqp.tables import decode_table, encode_entries
+from celeriac.brokers.amqp.tables import decode_table, encode_entries, encode_table
 from celeriac.clock import parse_iso, wall
 from celeriac.exceptions import DecodeError, EncodeError
 from celeriac.message import DeadLetter, Message
@@ -89,7 +89,7 @@ def encode_properties(
     if headers.get("task", "") != message.task:
         record = structs.replace(record, task=message.task)
     expires = None if dead is not None else headers.get("expires")
-    entries = _ours(record, dead) + encode_entries(headers)
+    entries = _ours(record, dead) + encode_table(headers)[4:]
     return _assembled(message, entries, mode, _expiration(expires))
 
 

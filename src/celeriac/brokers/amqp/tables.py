@@ -16,11 +16,16 @@ from celeriac.exceptions import DecodeError, EncodeError
 _SHORT = 0x7FFFFFFF
 _LONG = 0x7FFFFFFFFFFFFFFF
 _LONGEST_NAME = 255
+_DEEPEST = 100
+"""Tables in tables, so many that nobody means it; well within what can be written again."""
 
 
 def encode_table(table: Mapping[str, Any], path: str = "headers") -> bytes:
     """Return a table, its length in front. Raises EncodeError naming the path to what cannot be."""
-    entries = encode_entries(table, path)
+    try:
+        entries = encode_entries(table, path)
+    except RecursionError:
+        raise EncodeError(f"{path[:200]}... is nested too deeply for AMQP") from None
     return struct.pack(">I", len(entries)) + entries
 
 
@@ -86,18 +91,20 @@ def decode_table(data: bytes, offset: int, into: dict[str, Any]) -> int:
         raise DecodeError(f"cannot read the headers of a message: {error!r}") from error
 
 
-def _decode_table(data: bytes, offset: int, into: dict[str, Any]) -> int:
+def _decode_table(data: bytes, offset: int, into: dict[str, Any], depth: int = 0) -> int:
+    if depth > _DEEPEST:
+        raise ValueError(f"nested more than {_DEEPEST} deep")
     end = offset + 4 + int.from_bytes(data[offset : offset + 4])
     offset += 4
     while offset < end:
         start = offset + 1
         offset = start + data[offset]
         name = data[start:offset].decode("utf-8", "replace")
-        into[name], offset = _decode(data, offset)
+        into[name], offset = _decode(data, offset, depth)
     return offset
 
 
-def _decode(data: bytes, offset: int) -> tuple[Any, int]:
+def _decode(data: bytes, offset: int, depth: int) -> tuple[Any, int]:
     """Return the value at ``offset``, which begins with its type, and where it ends."""
     kind = data[offset]
     offset += 1
@@ -106,7 +113,7 @@ def _decode(data: bytes, offset: int) -> tuple[Any, int]:
         return value, offset + fixed.size
     if kind == _TABLE:
         table: dict[str, Any] = {}
-        return table, _decode_table(data, offset, table)
+        return table, _decode_table(data, offset, table, depth + 1)
     if kind == _NOTHING:
         return None, offset
     if kind in _CONVERTED:
@@ -121,12 +128,18 @@ def _decode(data: bytes, offset: int) -> tuple[Any, int]:
     if kind == _BYTES:
         return data[offset:end], end
     if kind == _LIST:
-        items = []
-        while offset < end:
-            item, offset = _decode(data, offset)
-            items.append(item)
-        return items, offset
+        return _decode_list(data, offset, end, depth + 1), end
     raise ValueError(f"a value of the unknown type {chr(kind)!r}")
+
+
+def _decode_list(data: bytes, offset: int, end: int, depth: int) -> list[Any]:
+    if depth > _DEEPEST:
+        raise ValueError(f"nested more than {_DEEPEST} deep")
+    items = []
+    while offset < end:
+        item, offset = _decode(data, offset, depth)
+        items.append(item)
+    return items
 
 
 def _text(data: bytes) -> str | bytes:

@@ -6,6 +6,9 @@ worker lives it settles that, and nobody ever sees the count. If it dies the cop
 queue by the sweep of another, and put back where the message came from: one loss more. Starts are
 recorded for suspects only, so that this may cost something.
 
+A copy that counts nothing takes the place of what has been held for long: the server suffers no
+message to be unsettled for ever.
+
 Who puts something on trial and who sweeps take turns, or one might take what the other has just put
 there. A crash between copy and settlement leaves both: the task runs twice, and none is lost.
 """
@@ -30,7 +33,7 @@ TURN = "celeriac.trials.turn"
 async def put_on_trial(
     session: Session, channel: Channel, entries: Sequence[Entry]
 ) -> dict[str, Arrival]:
-    """Put the starts of these runs on record; return what is held in their place, by receipt."""
+    """Put copies of these messages on trial; return what is held in their place, by receipt."""
     named = {os.urandom(8).hex(): entry for entry in entries}
     copies = [_copy(entry, name) for name, entry in named.items()]
     turn = await session.take_turn(TURN)
@@ -45,6 +48,11 @@ async def put_on_trial(
             else:
                 held[entry.delivery.receipt] = arrival
         await _send_home(session, channel, orphans)
+    except BaseException:
+        # Half done: the channel is given up, and whatever is in it is delivered again.
+        if channel.is_open:
+            channel.close()
+        raise
     finally:
         if turn.is_open:
             turn.close()
@@ -91,7 +99,7 @@ def _copy(entry: Entry, name: str) -> Outgoing:
     record = Record(
         claims=delivery.claims,
         suspect=True,
-        losses=delivery.losses + 1,
+        losses=delivery.losses + entry.started,
         parked=delivery.parked,
         parkings=delivery.parkings,
         home=delivery.queue,
