@@ -6,6 +6,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 RUNTIME := $(ENV)/.celeriac-runtime
 DEV := $(ENV)/.celeriac-dev
+SERVERS := $(ENV)/.celeriac-servers
 FUZZING := $(ENV)/.celeriac-fuzz
 SERVICES := $(ENV)/.celeriac-services
 # A real Celery, which the tests of tests/interop speak to; apart, since it is no dependency of ours.
@@ -31,13 +32,13 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # The parts of `test` run one after the other, also under `make -j`: they share two cores and a screen.
 .NOTPARALLEL:
 .PHONY: help env services demo test check bench docs format lint types architecture \
-        unit contract integration faults interop fuzz fix dist clean
+        unit contract integration faults interop chaos fuzz fix dist clean
 
 help: ## Say what there is to make
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-demo: $(RUNTIME) ## See a worker do a real job: statistics of the whole standard library
-	@$(BIN)/python examples/stdlib_census/demo.py
+demo: $(if $(BROKER),$(SERVERS),$(RUNTIME)) ## See a worker do a real job (BROKER=redis://... uses that server)
+	@BROKER="$(BROKER)" $(BIN)/python examples/stdlib_census/demo.py
 
 test: $(DEV) format lint types docs $(SERVICES) $(CELERY) ## Check everything, then run every test (what CI runs)
 	$(BIN)/python -m pytest $(PYTEST) $(TESTS)
@@ -74,6 +75,9 @@ interop: $(CELERY)
 unit contract integration faults interop:
 	$(BIN)/python -m pytest $(PYTEST) tests/$@
 
+chaos: $(SERVICES) ## Break things under load, in runs of 20,000 tasks, and print what was lost (half an hour)
+	CELERIAC_LONG_FAULTS=1 $(BIN)/python -m pytest $(PYTEST) --capture=no -m chaos tests/faults
+
 fuzz: $(FUZZING) ## Give every decoder hostile bytes: make fuzz FUZZ_SECONDS=600
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
@@ -94,6 +98,10 @@ clean: ## Remove what was built, and the environment
 $(RUNTIME): pyproject.toml
 	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable .
 	@touch $@
+
+$(SERVERS): pyproject.toml
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable '.[amqp,redis]'
+	@touch $@ $(RUNTIME)
 
 $(DEV): pyproject.toml
 	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable '.[dev]'

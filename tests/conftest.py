@@ -17,6 +17,7 @@ _FOLDERS = ("unit", "contract", "fuzz", "integration", "faults", "interop")
 def pytest_configure(config: pytest.Config) -> None:
     for folder in _FOLDERS:
         config.addinivalue_line("markers", f"{folder}: lies in tests/{folder}")
+    config.addinivalue_line("markers", "chaos: has a long form, which `make chaos` runs")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -80,9 +80,21 @@ class Connections:
 
     @property
     def broker_url(self) -> str:
-        """The URL of the broker, with its password: as configured, or the embedded file's."""
-        app = self._app
-        return broker_url(app.settings.broker_url, (app.main, app.folder))
+        """The URL of the broker, with its password: as configured, or the embedded file's.
+
+        It is that of clients: ``broker_write_url`` stands in for ``broker_url`` (BROK-13).
+        """
+        settings = self._app.settings
+        return self._broker_url(settings.broker_write_url or settings.broker_url)
+
+    @property
+    def read_url(self) -> str:
+        """The URL that workers take messages from: ``broker_read_url`` stands in for ``broker_url``."""
+        settings = self._app.settings
+        return self._broker_url(settings.broker_read_url or settings.broker_url)
+
+    def _broker_url(self, url: str | tuple[str, ...] | None) -> str:
+        return broker_url(url, (self._app.main, self._app.folder))
 
     @property
     def store_url(self) -> str:
@@ -98,17 +110,22 @@ class Connections:
                 close()
 
     def _open_broker(self) -> Broker:
-        return open_broker(self.broker_url, self._app.settings)
+        broker = open_broker(self.broker_url, self._app.settings)
+        broker.queues = self._app.amqp.queues
+        return broker
 
     def _open_store(self) -> ResultStore | None:
-        return open_store(self.store_url, self._app.settings)
+        return open_store(self.store_url, self._app.settings, lambda: self.broker)
 
     def _new_client(self) -> Client:
         with self._opening:
             earlier: Client | None = self._open.get("client")
             warned = earlier is not None and earlier.warned
             app = self._app
-            client = Client(app.settings, self.broker, app.spec, app.amqp.router, warned=warned)
+            replies = self.store if self.store_url.startswith("rpc") else None
+            client = Client(
+                app.settings, self.broker, app.spec, app.amqp.router, warned=warned, replies=replies
+            )
             self._open["client"] = client
             return client
 

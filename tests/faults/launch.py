@@ -27,6 +27,7 @@ from celeriac.embedded import database
 from celeriac.pools import child, template
 from celeriac.worker.leases import Leases
 from tests.fixtures.ledger import HOME, PARENT, Book, Fault, Process
+from tests.fixtures.ledger_tasks import BROKER
 
 POINTS_VARIABLE = "CELERIAC_LEDGER_POINTS"
 
@@ -68,6 +69,15 @@ POINTS = {
 what it says here is reached. ``child.send.inside`` lies between the halves of an outcome.
 """
 
+ON_REDIS = {
+    "parent.claim.before": "celeriac.brokers.redis.consumer:RedisConsumer.claim",
+    "parent.claim.after": "celeriac.brokers.redis.consumer:RedisConsumer.claim",
+    "parent.start.after": "celeriac.brokers.redis.consumer:RedisConsumer.start",
+    # Only where results are on another server; before this they are stored.
+    "parent.settle.before": "celeriac.brokers.redis.consumer:RedisConsumer._settle",
+}
+"""Points that lie elsewhere, or only there, with messages on Redis."""
+
 _LATE = ("template.reap.inside",)
 """Points named ``inside`` that are passed when what is wrapped has returned."""
 
@@ -93,14 +103,16 @@ class Point(Struct, frozen=True):
 def parse(text: str) -> Point:
     """Read ``POINT:N`` or ``POINT:N:stop``."""
     name, nth, *stop = text.split(":")
-    if name not in POINTS or stop not in ([], ["stop"]):
+    if name not in POINTS.keys() | ON_REDIS.keys() or stop not in ([], ["stop"]):
         raise ValueError(f"{text!r} names no fault; points are: {', '.join(POINTS)}")
     return Point(name, int(nth), signal.SIGSTOP if stop else signal.SIGKILL)
 
 
 def arm(point: Point, home: str) -> None:
     """Wrap the method at which a point lies."""
-    module, _, attribute = POINTS[point.name].partition(":")
+    redis = os.environ.get(BROKER, "").startswith("redis:")
+    places = POINTS | ON_REDIS if redis else POINTS
+    module, _, attribute = places[point.name].partition(":")
     owner, _, name = attribute.rpartition(".")
     holder = imports.load(f"{module}:{owner}")
     passes, strike = count(1), _striker(point, home)
@@ -211,7 +223,7 @@ def arm_template() -> None:
     @wraps(become)
     def become_child(*args: Any, chores: bool, **kwargs: Any) -> None:
         role = "spare" if chores else "child"
-        book.write(Process(role, os.getpid(), parent, forked_by=here))
+        book.write(Process(role, os.getpid(), parent, here, monotonic()))
         become(*args, chores=chores, **kwargs)
 
     _replace(template, "main", become_child)

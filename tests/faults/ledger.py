@@ -10,6 +10,7 @@ By hand::
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
@@ -19,8 +20,9 @@ from msgspec import Struct
 
 from tests.faults.launch import POINTS, parse
 from tests.fixtures.ledger_report import Report, check
-from tests.fixtures.ledger_site import Killer, Producer, Site, Worker
+from tests.fixtures.ledger_site import Ground, Producer, Site, Worker
 from tests.fixtures.ledger_tasks import DEADLY, HEALTHY
+from tests.fixtures.ledger_troubles import Killer
 from tests.fixtures.waiting import eventually
 
 BITE = 500
@@ -56,6 +58,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     sweep: bool = True
     options: tuple[str, ...] = ()
     """More options for the worker."""
+    ground: Ground = Ground()
+    """Where messages and results are."""
+    workers: int = 1
+    trouble: Callable[[Site], object] | None = None
+    """Adds more troubles to the site, before the first task."""
     patience: float = 20.0
     """Seconds without any progress after which the run is given up."""
     longest: float = 100.0
@@ -63,7 +70,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 def run(plan: Plan, folder: Path) -> Report:
     """Do a run, and add it up. Afterwards none of its processes is left."""
-    with Site(folder, plan.lease) as site:
+    with Site(folder, plan.lease, plan.ground) as site:
         started = monotonic()
         work = Work(plan, site)
         while not work.over():
@@ -102,9 +109,12 @@ class Work:
             eventually(lambda: (site.look(), self._producer.idle)[1])
         options = [word for point in plan.at for word in ("--at", point)]
         options += [] if plan.sweep else ["--no-sweep"]
-        Worker(site, options, ["-c", str(plan.concurrency), *plan.options])
+        for _ in range(plan.workers):
+            Worker(site, options, ["-c", str(plan.concurrency), *plan.options])
         if plan.kill:
             Killer(site, plan.kill, plan.seed)
+        if plan.trouble is not None:
+            plan.trouble(site)
         if plan.deadly:
             self._publish(plan.deadly, DEADLY)
         self._started = self._moved = monotonic()
@@ -129,10 +139,7 @@ class Work:
         # Not as the ledger says: a process may be struck by another fault before it can write.
         home = self._site.home
         points = [text for text in self._plan.at if not os.path.exists(parse(text).marker(home))]
-        kills = [
-            f"the kills by timer, {len(k.victims)} left" for k in self._site.killers if k.victims
-        ]
-        return points + kills
+        return points + [left for trouble in self._site.troubles if (left := trouble.to_come())]
 
     def _publish(self, count: int, name: str) -> None:
         seconds = self._plan.deadly_seconds if name == DEADLY else self._plan.seconds
@@ -157,11 +164,15 @@ class Work:
 @click.option("--concurrency", "-c", default=2, show_default=True)
 @click.option("--lease", default=1.5, show_default=True, help="Seconds.")
 @click.option("--no-sweep", "sweep", flag_value=False, default=True)
+@click.option("--workers", default=1, show_default=True)
+@click.option("--broker", help="URL; a file in the folder if not given.")
+@click.option("--results", help="URL; where the messages are if not given.")
 @click.option("--option", "options", multiple=True, help="For the worker.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Kept; a new one if not given.")
-def main(folder: Path | None, **fields: object) -> None:
+def main(folder: Path | None, broker: str | None, results: str | None, **fields: object) -> None:
     folder = folder or Path(tempfile.mkdtemp(prefix="ledger-"))
-    report = run(Plan(**fields), folder)  # type: ignore[arg-type]
+    ground = Ground(broker=broker, results=results)
+    report = run(Plan(ground=ground, **fields), folder)  # type: ignore[arg-type]
     click.echo(f"{report}\n{'folder':>16}  {folder}")
     sys.exit(0 if report.passed else 1)
 

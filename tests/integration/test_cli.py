@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
         "misspelt": "def (",
         "redis": """
             from celeriac import Celery
-            app = Celery("redis", broker="redis://:geheim@box/0")
+            app = Celery("redis", broker="mongodb://:geheim@box/0")
             """,
         "setting": """
             from celeriac import Celery
@@ -136,7 +136,7 @@ class TestApp:
             ("shop:number", "shop:number is a int, not a Celery app"),
             ("empty", "module empty holds no Celery app; make one there: app = Celery('empty')"),
             ("setting", "unknown setting 'task_ack_late': did you mean 'task_acks_late'?"),
-            ("redis", "broker_url 'redis://:**@box/0' names no broker of this version"),
+            ("redis", "broker_url 'mongodb://:**@box/0' names no broker of this version"),
         ],
     )
     def test_it_says_what_is_wrong(
@@ -239,7 +239,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("url", "words"),
         [
-            ("redis://:geheim@box/0", "broker_url 'redis://:**@box/0' names no broker"),
+            ("mongodb://:geheim@box/0", "broker_url 'mongodb://:**@box/0' names no broker"),
             ("nonsense", "broker_url 'nonsense' names no broker"),
             ("sqlite://", "names no file; write sqlite:///tasks.db"),
             ("sqlite:////proc/no/tasks.db", "check that the folder exists and that this user"),
@@ -334,6 +334,16 @@ class TestQueues:
             ["mail", "1", "0", "0"],
         ]
         consumer.close()
+
+    def test_delayed_ones_are_released(self, url: str) -> None:
+        working.add.apply_async((1, 1), countdown=60)
+        working.add.apply_async((1, 1), queue="mail", countdown=60)
+        answer = celeriac("-A", APP, "queues", "--release", "celery", url=url)
+        assert answer.lines[0] == "celery: 1 delayed messages are ready"
+        assert [line.split() for line in answer.lines[2:]] == [
+            ["celery", "1", "0", "0"],
+            ["mail", "0", "1", "0"],
+        ]
 
     def test_purge(self, url: str) -> None:
         working.add.delay_many([(1, 1)] * 3)

@@ -363,7 +363,7 @@ class TestMistakes:
         [
             ("absent", "", "there is no module 'absent'"),
             ("shop", "memory://", "memory:// lives inside one process"),
-            ("shop", "redis://:geheim@h/0", "broker_url 'redis://:**@h/0' names no broker"),
+            ("shop", "mongodb://:geheim@h/0", "broker_url 'mongodb://:**@h/0' names no broker"),
         ],
     )
     def test_what_no_save_can_mend(self, folder: Path, app: str, url: str, words: str) -> None:

@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
             """,
         "wrong": """
             from celeriac import Celery
-            app = Celery("wrong", broker="redis://:geheim@h/0", include=["wrong_tasks"])
+            app = Celery("wrong", broker="mongodb://:geheim@h/0", include=["wrong_tasks"])
             """,
         "wrong_tasks": """
             from wrong import app
@@ -123,7 +123,7 @@ class TestReport:
         assert answer.lines[0].startswith(f"software -> celeriac:{__version__} python:3.")
         # What the app includes is imported, as in a worker.
         assert "app      -> wrong (module wrong), 1 tasks" in answer.lines
-        assert "broker   -> redis://:**@h/0" in answer.lines
+        assert "broker   -> mongodb://:**@h/0" in answer.lines
         assert "  include = ['wrong_tasks']" in answer.lines
         assert "geheim" not in answer.out + answer.err
 

@@ -8,7 +8,9 @@ import pytest
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.messaging import Producer
+from msgspec.structs import replace
 
+from celeriac import queues
 from celeriac.brokers.redis.broker import RedisBroker
 from celeriac.clock import wall
 from celeriac.completion import SETTLED, Completion, Settlement
@@ -330,3 +332,49 @@ def age(server: Any, seconds: float) -> None:
     """Have all that is unacknowledged be so much older."""
     for tag, score in server.zrange("unacked_index", 0, -1, withscores=True):
         server.zadd("unacked_index", {tag: score - seconds})
+
+
+class TestBindings:
+    """Which exchange leads where: kombu finds our queues, and we find theirs."""
+
+    @pytest.mark.follows("ROUTE-08")
+    @pytest.mark.parametrize(
+        ("kind", "bound", "key"),
+        [("direct", "orders", "orders"), ("topic", "order.*.#", "order.new.eu.de")],
+    )
+    def test_kombu_finds_what_our_worker_consumes(
+        self, broker: RedisBroker, peer: Peer, kind: str, bound: str, key: str
+    ) -> None:
+        declared = queues.Queue("work", queues.Exchange("shop", kind), bound)
+        broker.queues = {"work": declared}
+        consumer = broker.consumer(["work"])
+        Exchange("shop", type=kind)(peer.channel).declare()
+        Producer(peer.channel).publish({}, exchange="shop", routing_key=key)
+        Producer(peer.channel).publish({}, exchange="shop", routing_key="other")
+        assert len(consumer.claim(10, ANY_SIZE)) == 1
+
+    def test_the_bindings_are_those_of_kombu(
+        self, broker: RedisBroker, peer: Peer, server: Any
+    ) -> None:
+        exchanges = {"shop": "topic", "plain": "direct"}
+        for name, kind in exchanges.items():
+            Queue("work", Exchange(name, type=kind), "a.*.#")(peer.channel).declare()
+        keys = [f"_kombu.binding{lasting}.{n}" for n in exchanges for lasting in ("", "_permanent")]
+        theirs = [server.smembers(key) for key in keys]
+        server.flushall()
+        for name, kind in exchanges.items():
+            declared = queues.Queue("work", queues.Exchange(name, kind), "a.*.#")
+            broker.queues = {"work": declared}
+            broker.consumer(["work"])
+        assert [server.smembers(key) for key in keys] == theirs
+
+    @pytest.mark.follows("ROUTE-08")
+    def test_what_kombu_has_bound_gets_our_messages_too(
+        self, broker: RedisBroker, peer: Peer, server: Any
+    ) -> None:
+        Queue("audit", Exchange("shop", type="topic"), "order.#")(peer.channel).declare()
+        routed = replace(publish("1"), exchange="shop", routing_key="order.new")
+        broker.publish([routed, replace(publish("2"), exchange="shop", routing_key="other")])
+        assert [server.llen(queue) for queue in ("work", "audit")] == [2, 1]
+        delivered = peer.take("audit").properties["delivery_info"]
+        assert (delivered["exchange"], delivered["routing_key"]) == ("shop", "order.new")

@@ -251,7 +251,7 @@ class TestRefusals:
                 enabled=True,
                 passwords=["+pw"],
                 channels=["*"],
-                keys=["work", "unacked*", "celeriac:*", "next"],
+                keys=["work", "unacked*", "celeriac:*", "_kombu.*"],
                 commands=["+@all"],
             )
         broker = RedisBroker(server.url().replace("redis://", "redis://shy:pw@"))
@@ -406,6 +406,7 @@ class TestRoads:
         for one in (watch, consumer, broker, store):
             one.close()
 
+    @pytest.mark.follows("BROK-18", "SEC-08")
     def test_tls(self, make_redis: MakeRedis, tmp_path: Path) -> None:
         keys = server_keys(tmp_path)
         server = make_redis(tls=keys, password="pässword/@")
@@ -423,6 +424,7 @@ class TestRoads:
             server.socket_url(3).replace("redis+socket:", "unix:").replace("virtual_host", "db")
         )
 
+    @pytest.mark.follows("BROK-03")
     def test_sentinels(self, make_redis: MakeRedis, make_sentinel: MakeSentinel) -> None:
         master = make_redis(password="pw")
         sentinel = make_sentinel(master)
@@ -534,7 +536,8 @@ class TestStored:
         consumer.sweep()
         consumer.close()
         lasting = {key.decode() for key in server.scan_iter() if server.ttl(key) < 0}
-        assert lasting == {"celeriac:serial"}
+        bindings = {"_kombu.binding.work", "_kombu.binding_permanent.work"}
+        assert lasting == {"celeriac:serial", *bindings}
         broker.close()
         store.close()
 
@@ -549,3 +552,43 @@ class TestStored:
         assert watch.wait(5.0) == {"celery-task-meta-2": b"2"}
         watch.close()
         store.close()
+
+
+class TestFailover:
+    @pytest.mark.follows("BROK-10")
+    def test_the_next_server_is_tried(self, own: RedisServer, make_redis: MakeRedis) -> None:
+        second = make_redis()
+        broker = RedisBroker(f"{own.url()};{second.url()}", TIMEOUT)
+        broker.publish([publish("1")])
+        consumer = broker.consumer(["work"])
+        own.kill()
+        with pytest.raises(OperationalError, match=str(own.port)):
+            broker.publish([publish("2")])
+        broker.publish([publish("3")])
+        consumer.wait(5.0)
+        assert ids(consumer.claim(5, ANY_SIZE)) == ["3"]
+        second.kill()
+        own.start()
+        with pytest.raises(OperationalError):
+            broker.publish([publish("4")])
+        broker.publish([publish("5")])
+        with own.client() as client:
+            assert client.llen("work") == 1
+        consumer.close()
+        broker.close()
+
+    @pytest.mark.follows("BROK-17")
+    def test_no_password_is_told(self) -> None:
+        urls = "redis://:first@127.0.0.1:1/0;redis://user:second@127.0.0.1:2/0"
+        broker = RedisBroker(urls, TIMEOUT, {"failover_strategy": "shuffle"})
+        with pytest.raises(OperationalError) as caught:
+            broker.publish([publish("1")])
+        shown = f"{broker.url} {caught.value}"
+        assert "first" not in shown
+        assert "second" not in shown
+        assert "127.0.0.1:1" in shown
+        assert "127.0.0.1:2" in shown
+
+    def test_an_unknown_strategy_is_refused(self) -> None:
+        with pytest.raises(ImproperlyConfigured, match="round-robin or shuffle"):
+            RedisBroker("redis://a/0;redis://b/0", options={"failover_strategy": "best"})

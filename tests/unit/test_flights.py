@@ -1,12 +1,16 @@
 """The registry of deliveries in a worker's hands."""
 
+from typing import Any
+
+import pytest
+
 from celeriac.pools.base import NO_LIMITS, Job
 from celeriac.worker.flights import Flight, Flights
 from tests.fixtures.deliveries import delivery, message, options
 
 
-def flight(number: int) -> Flight:
-    held = delivery(message(f"id-{number}"), receipt=f"{number}:1")
+def flight(number: int, **told: Any) -> Flight:
+    held = delivery(message(f"id-{number}"), receipt=f"{number}:1", **told)
     return Flight(Job(number, held.message, "celery"), held, options(), NO_LIMITS)
 
 
@@ -44,3 +48,20 @@ def test_only_what_is_not_acknowledged_holds_a_lease() -> None:
 
 def test_a_flight_is_labelled_as_log_lines_show_it() -> None:
     assert flight(7).label == "shop.pay[id-7]"
+
+
+@pytest.mark.parametrize(
+    ("told", "on_trial"),
+    [
+        ({}, False),
+        ({"suspect": True}, False),
+        ({"losses": 2}, False),  # It killed its own process, and that is known.
+        ({"suspect": True, "losses": 1}, True),
+    ],
+)
+def test_what_may_have_killed_a_worker_before_is_on_trial(
+    told: dict[str, Any], on_trial: bool
+) -> None:
+    flights = registry(1)
+    flights.add(flight(2, **told))
+    assert flights.on_trial == on_trial

@@ -6,6 +6,8 @@ from celeriac.brokers.base import Broker
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.settings import Settings, masked_url
 
+EMBEDDED = ("sqlite", "memory")
+RABBITMQ = ("amqp", "pyamqp", "amqps")
 REDIS = (
     "redis",
     "rediss",
@@ -19,20 +21,15 @@ REDIS = (
 
 
 def broker_url(url: str | tuple[str, ...] | None, name: tuple[str, str]) -> str:
-    """Return the one URL to open; without any, that of the embedded file of the app ``name``.
+    """Return the URL to open, several with ``;`` between them; without any, that of the embedded file.
 
-    ``name`` is the app's name and the folder of the module that made it. Raises
-    ImproperlyConfigured.
+    ``name`` is the app's name and the folder of the module that made it.
     """
     if url is None:
         from celeriac.embedded.place import default_path
 
         return f"sqlite:///{default_path(*name)}"
-    if isinstance(url, str):
-        return url
-    if len(url) != 1:
-        raise ImproperlyConfigured("several broker URLs are not supported; give one")
-    return url[0]
+    return url if isinstance(url, str) else ";".join(url)
 
 
 def open_broker(url: str, settings: Settings) -> Broker:
@@ -41,7 +38,12 @@ def open_broker(url: str, settings: Settings) -> Broker:
     The settings say what the URL does not: ``broker_timeout``, the total deadline of every call, TLS,
     and ``broker_transport_options``. Raises ImproperlyConfigured.
     """
-    scheme, colon, _ = url.partition("://")
+    scheme, colon, rest = url.partition("://")
+    if scheme in EMBEDDED and "://" in rest:
+        raise ImproperlyConfigured(
+            f"broker_url {masked_url(url)!r} names several brokers, and an embedded one has no other "
+            "that could take its place; give one URL"
+        )
     if not colon or scheme not in OPENERS:
         raise ImproperlyConfigured(
             f"broker_url {masked_url(url)!r} names no broker of this version; write "
@@ -71,20 +73,43 @@ def _redis(url: str, settings: Settings) -> Broker:
     return RedisBroker(url, settings.broker_timeout, broker_options(settings))
 
 
+def _amqp(url: str, settings: Settings) -> Broker:
+    try:
+        from celeriac.brokers.amqp.broker import AmqpBroker
+    except ImportError as error:
+        raise missing_driver("broker_url", url, "amqp", error) from error
+    return AmqpBroker(url, settings.broker_timeout, broker_options(settings))
+
+
 OPENERS = {
     "sqlite": _sqlite,
     "memory": _memory,
+    **dict.fromkeys(RABBITMQ, _amqp),
     **dict.fromkeys(REDIS, _redis),
 }
-SCHEMES = ("sqlite", "memory", "redis", "rediss", "unix", "sentinel")
+SCHEMES = ("sqlite", "memory", "amqp", "amqps", "redis", "rediss", "unix", "sentinel")
 
 
 def broker_options(settings: Settings) -> dict[str, Any]:
-    """Return ``broker_transport_options``, with what ``broker_use_ssl`` says as ``ssl`` among them."""
-    options = dict(settings.broker_transport_options)
-    if settings.broker_use_ssl:
-        options["ssl"] = settings.broker_use_ssl
-    return options
+    """Return ``broker_transport_options``, over what other settings say that adapters need to know.
+
+    ``ssl`` is ``broker_use_ssl``; ``exchange_type`` and ``queue_arguments`` are those of queues that
+    nobody has declared.
+    """
+    arguments: dict[str, Any] = {}
+    if settings.task_create_missing_queue_type == "quorum":
+        arguments["x-queue-type"] = "quorum"
+    if settings.task_queue_max_priority is not None:
+        arguments["x-max-priority"] = settings.task_queue_max_priority
+    return {
+        "delayed_queue_type": settings.broker_native_delayed_delivery_queue_type,
+        "exchange_type": settings.task_create_missing_queue_exchange_type,
+        "failover_strategy": settings.broker_failover_strategy,
+        "heartbeat": settings.broker_heartbeat,
+        "queue_arguments": arguments,
+        "ssl": settings.broker_use_ssl,
+        **settings.broker_transport_options,
+    }
 
 
 def missing_driver(setting: str, url: str, extra: str, error: ImportError) -> ImproperlyConfigured:

@@ -7,6 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from celeriac.queues import Queue
+
 
 class TaskOptions(Struct, frozen=True, kw_only=True):
     """What the parent must know of one task to decide about its deliveries."""
@@ -41,6 +43,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     tasks: tuple[TaskOptions, ...]
     queues: tuple[str, ...]
     """The queues to consume."""
+    declared: tuple[Queue, ...] = ()
+    """How the queues that the app knows are declared, where the broker has declarations."""
     receivers: frozenset[str]
     """Names of the signals that have receivers."""
     content_types: frozenset[str] = frozenset({"application/json"})

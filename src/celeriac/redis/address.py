@@ -7,6 +7,7 @@ address connects nothing by itself: ``link`` does.
 
 import ssl
 from collections.abc import Mapping
+from random import shuffle
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -19,6 +20,7 @@ from redis.sentinel import Sentinel
 
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.settings import masked_url
+from celeriac.settings.masking import split_urls
 
 CLUSTER = ("redis+cluster", "rediss+cluster", "redis-cluster", "rediscluster")
 _HANDED_ON = (
@@ -49,6 +51,28 @@ class Address(Struct, frozen=True):
         kwargs = {**self.pool.connection_kwargs, "protocol": protocol}
         connection: Connection = self.pool.connection_class(**kwargs)
         return connection
+
+
+FAILOVER = ("round-robin", "shuffle")
+
+
+def addresses(url: str, timeout: float, options: Mapping[str, Any]) -> list[Address]:
+    """Return the addresses to try, in this order, of a URL or of several with ``;`` between them.
+
+    ``failover_strategy`` among the options says whether in the order given, or in any (BROK-10).
+    Otherwise as ``address``.
+    """
+    if url.startswith("sentinel://"):
+        return [address(url, timeout, options)]
+    found = [address(one, timeout, options) for one in split_urls(url)]
+    strategy = options.get("failover_strategy") or FAILOVER[0]
+    if strategy not in FAILOVER:
+        raise ImproperlyConfigured(
+            f"broker_failover_strategy is {strategy!r}; write {' or '.join(FAILOVER)}"
+        )
+    if strategy == "shuffle":
+        shuffle(found)
+    return found
 
 
 def address(url: str, timeout: float, options: Mapping[str, Any]) -> Address:

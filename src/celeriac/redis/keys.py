@@ -10,7 +10,8 @@ key                           type    what, whose, for how long
 ``unacked``                   hash    messages in hands, and those kept for later, by tag
 ``unacked_index``             zset    when they were taken, by tag; with ``unacked``
 ``unacked_mutex``             string  held by whoever restores what Celery workers lost; has a TTL
-``_kombu.binding.<exchange>`` set     which queue gets what; the user's, as with Celery
+``_kombu.binding.<exchange>`` set     which queue gets what; the user's, as with Celery (and
+                                      ``_kombu.binding_permanent.<exchange>``: the same)
 ``celeriac:leases``           zset    until when, by receipt; the sweep of any worker clears it
 ``celeriac:started``          set     receipts whose runs have begun; with the lease
 ``celeriac:delayed:<queue>``  zset    tags of messages for later, by due time; with the message
@@ -33,7 +34,7 @@ from typing import Any
 
 SEPARATOR = "\x06\x16"
 STEPS = (0, 3, 6, 9)
-RECORDED = "_kombu.binding."
+RECORDED, LASTING = "_kombu.binding.", "_kombu.binding_permanent."
 
 
 class Keys:
@@ -70,6 +71,10 @@ class Keys:
     def binding(self, exchange: str) -> str:
         """Return the set that says which queues an exchange leads to."""
         return f"{self.prefix}{RECORDED}{exchange}"
+
+    def bindings(self, exchange: str) -> tuple[str, str]:
+        """Return the sets that a binding that stays is written to."""
+        return self.binding(exchange), f"{self.prefix}{LASTING}{exchange}"
 
     def delayed(self, queue: str) -> str:
         """Return the index of the messages that wait for their time."""

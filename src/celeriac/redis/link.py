@@ -9,9 +9,10 @@ only the caller knows what that would double.
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from redis import exceptions as driver
 from redis.connection import Connection
@@ -23,6 +24,7 @@ from celeriac.redis.scripts import Script
 Argument = str | bytes | int | float
 Command = tuple[Argument, ...]
 Answer = TypeVar("Answer")
+P = ParamSpec("P")
 
 IDLE = 0.25
 """Seconds after which a connection is looked at before it is used again: it may have been closed."""
@@ -50,24 +52,30 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
 
 
 class Link:
-    """Connections of one process to one server. ``timeout`` bounds every step of a call, in seconds."""
+    """Connections of one process to one server: the first of these that can be reached."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self._addresses = deque(addresses)
+        self.urls = ";".join(address.url for address in addresses)
+        """As they may be printed."""
         self._free: list[tuple[Connection, float]] = []
         self._pid = os.getpid()
         self._server = ""
 
+    @property
+    def address(self) -> Address:
+        """Where it is connected, or tries to connect first."""
+        return self._addresses[0]
+
     def call(self, *command: Argument) -> Any:
         """Run one command and return its reply. Raises OperationalError."""
-        return self.attempt(lambda connection: _exchange(connection, command))
+        return self.attempt(_exchange, command)
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one round trip, one by one; return their replies. Raises OperationalError."""
         if not commands:
             return []
-        replies: list[Any] = self.attempt(lambda connection: _exchange_all(connection, commands))
-        return replies
+        return self.attempt(_exchange_all, commands)
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands as one step, all or none; return their replies. Raises OperationalError."""
@@ -78,17 +86,32 @@ class Link:
     def run(self, script: Script, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Any:
         """Run a script as one step; return what it returns. Raises OperationalError."""
         parts = (len(keys), *keys, *arguments)
-        return self.attempt(lambda connection: _evaluate(connection, script, parts))
+        return self.attempt(_evaluate, script, parts)
 
     def connect(self, protocol: int = 3) -> Connection:
         """Return a connection of the caller's own, which gets pushed messages. Raises OperationalError."""
-        connection = self.address.connection(protocol)
         try:
-            connection.connect()
+            return self._connected(protocol)
         except (driver.RedisError, OSError) as error:
-            connection.disconnect()
             raise self.failure(error) from error
-        return connection
+
+    def _connected(self, protocol: int = 2) -> Connection:
+        """Connect to the first server that can be reached; raise what the last one said."""
+        deadline = monotonic() + self.address.timeout
+        for left in reversed(range(len(self._addresses))):
+            connection = self.address.connection(protocol)
+            try:
+                connection.connect()
+                return connection
+            except (driver.ConnectionError, driver.TimeoutError, OSError):
+                connection.disconnect()
+                if not left or monotonic() > deadline:
+                    raise
+                self._addresses.rotate(-1)
+            except BaseException:
+                connection.disconnect()
+                raise
+        raise AssertionError("there is an address")
 
     @property
     def server(self) -> str:
@@ -107,12 +130,14 @@ class Link:
         while self._free:
             self._free.pop()[0].disconnect()
 
-    def attempt(self, work: Callable[[Connection], Answer]) -> Answer:
+    def attempt(
+        self, work: Callable[Concatenate[Connection, P], Answer], *args: P.args, **kwargs: P.kwargs
+    ) -> Answer:
         """Do something with a connection; return what that returns. Raises OperationalError."""
         connection = None
         try:
             connection = self._take()
-            answer = work(connection)
+            answer = work(connection, *args, **kwargs)
         except (driver.RedisError, OSError) as error:
             if connection is not None:
                 self._give_up(connection, error)
@@ -136,13 +161,7 @@ class Link:
                 break  # Another thread was quicker.
             if monotonic() - used < IDLE or _is_clean(connection):
                 return connection
-        connection = self.address.connection()
-        try:
-            connection.connect()
-        except BaseException:
-            connection.disconnect()
-            raise
-        return connection
+        return self._connected()
 
     def _give_up(self, connection: Connection, error: Exception) -> None:
         connection.disconnect()

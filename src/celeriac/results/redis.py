@@ -17,7 +17,7 @@ from redis import exceptions as driver
 from redis.connection import Connection
 
 from celeriac.completion import Put
-from celeriac.redis.address import address
+from celeriac.redis.address import addresses
 from celeriac.redis.documents import put_arguments
 from celeriac.redis.link import Link, socket_of
 from celeriac.redis.scripts import script
@@ -41,8 +41,8 @@ class RedisStore(ResultStore):
         self, url: str, timeout: float = 5.0, options: Mapping[str, Any] | None = None
     ) -> None:
         options = options or {}
-        self.link = Link(address(url, timeout, options))
-        self.url = self.link.address.url
+        self.link = Link(addresses(url, timeout, options))
+        self.url = self.link.urls
         prefix = str(options.get("global_keyprefix") or "")
         self._prefix = prefix if not prefix or prefix[-1] in _ENDS else f"{prefix}_"
 

@@ -29,7 +29,7 @@ def masked_url(url: Any) -> Any:
     anything else, which is returned as it is. Never raises.
     """
     if isinstance(url, str):
-        return ";".join(_masked_one(one) for one in _split(url))
+        return ";".join(_masked_one(one) for one in split_urls(url))
     if isinstance(url, list | tuple):
         return [masked_url(one) for one in url]
     return url
@@ -48,7 +48,7 @@ def censor(name: str, value: object) -> object:
     return _HIDDEN if value is not None and is_secret(name) else _masked_deep(value)
 
 
-def _split(urls: str) -> list[str]:
+def split_urls(urls: str) -> list[str]:
     """Cut a failover list into its URLs; a ``;`` inside a password does not cut."""
     parts: list[str] = []
     for part in urls.split(";"):

@@ -19,7 +19,7 @@ from celeriac.pools.base import ExecutorPool
 from celeriac.service import Service
 from celeriac.worker.completer import Completer
 from celeriac.worker.dispatcher import Deferred, Dispatcher, Refused, unknown
-from celeriac.worker.flights import Flight, Flights
+from celeriac.worker.flights import Flight, Flights, on_trial
 from celeriac.worker.window import MOST_BYTES, Window
 
 log = logging.getLogger("celeriac.worker")
@@ -29,7 +29,7 @@ IDLE = 30.0
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts at a broker that is away."""
 TRIAL = 1.0
-"""Seconds that a task which was lost before waits for another such task to end."""
+"""Seconds that a task which is on trial waits for another one to end."""
 
 Fire = Callable[[str, dict[str, Any], Delivery], None]
 """Fires a signal about a delivery; the arguments are data."""
@@ -116,7 +116,8 @@ class Consumption(Service):
                 overflow.append(delivery.receipt)
                 continue
             admission = self._dispatcher.admit(delivery)
-            if delivery.losses and isinstance(admission, Flight) and self._flights.on_trial:
+            lost = delivery.losses and on_trial(delivery)
+            if lost and isinstance(admission, Flight) and self._flights.on_trial:
                 # One at a time: if this worker dies again, only the one that did it is to blame.
                 admission = Deferred(delivery.receipt, wall() + TRIAL)
             if isinstance(admission, Flight):

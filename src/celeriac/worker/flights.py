@@ -32,6 +32,14 @@ class Flight(Struct, gc=False):
         return f"{message.task}[{message.id}]"
 
 
+def on_trial(delivery: Delivery) -> bool:
+    """Whether a task may be what its last worker died of, and was lost before.
+
+    One that only ever killed its own process is not: whose fault that was is known.
+    """
+    return delivery.suspect and delivery.losses > 0
+
+
 class Flights:
     """All flights of a worker, by job number."""
 
@@ -60,8 +68,8 @@ class Flights:
 
     @property
     def on_trial(self) -> bool:
-        """Whether one of them was lost before, after its run had begun."""
-        return any(flight.delivery.losses for flight in self.all())
+        """Whether one of them is on trial."""
+        return any(on_trial(flight.delivery) for flight in self.all())
 
     def __len__(self) -> int:
         return len(self._flights)

@@ -8,14 +8,23 @@ what it held is redelivered when its leases end.
 import logging
 import os
 import signal
-from time import monotonic
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from time import monotonic, sleep
 from typing import Any
 
 from msgspec import Struct
 
+from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import open_broker
-from celeriac.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
+from celeriac.exceptions import (
+    CeleriacError,
+    ImproperlyConfigured,
+    OperationalError,
+    StorageCorrupt,
+)
 from celeriac.message import Delivery
 from celeriac.pools.base import ExecutorPool
 from celeriac.pools.manifest import Manifest
@@ -30,6 +39,8 @@ from celeriac.worker.parts import Parts, Post
 
 log = logging.getLogger("celeriac.worker")
 
+LONGEST_PAUSE = 4.0
+"""Seconds between two attempts to reach the broker at the start."""
 LAST_COMMIT = 10.0
 """Seconds that a stopping worker gives its last commits and chores."""
 CLOGGED = 1.0
@@ -73,12 +84,13 @@ class Worker:
         self.pool = pool
         self.slots = options.concurrency or _concurrency(settings.worker_concurrency)
         self.queues = manifest.queues
+        attempts: float = 1
         if broker is None:
             broker, store = _opened(manifest, settings)
+            attempts = _attempts(broker, settings)
         post = Post(hostname=options.hostname, queues=self.queues, slots=self.slots)
-        self.parts = parts = Parts(
-            pool, manifest, broker, store, post, self._fire, self._failed, find
-        )
+        make = partial(Parts, pool, manifest, broker, store, post, self._fire, self._failed, find)
+        self.parts = parts = _reached(make, attempts)
         self.consumer, self.flights, self.window = parts.consumer, parts.flights, parts.window
         self.completer, self.consumption = parts.completer, parts.consumption
         self.leases = parts.leases
@@ -273,7 +285,41 @@ def _opened(manifest: Manifest, settings: Settings) -> tuple[Broker, ResultStore
             "memory:// lives inside one process, and a worker is another one; leave broker_url out "
             "for the embedded file"
         )
-    return open_broker(manifest.broker, settings), open_store(manifest.store, settings)
+    broker = open_broker(manifest.broker, settings)
+    broker.queues = {queue.name: queue for queue in manifest.declared}
+    return broker, open_store(manifest.store, settings, lambda: broker)
+
+
+def _attempts(broker: Broker, settings: Settings) -> float:
+    """Return how often to try to reach the broker at the start (BROK-11).
+
+    Once, if it is a file: one that cannot be used now will not come back by itself.
+    """
+    if broker.url.startswith("sqlite:"):
+        return 1
+    again = settings.broker_connection_retry_on_startup
+    if not (settings.broker_connection_retry if again is None else again):
+        return 1
+    return 1 + (settings.broker_connection_max_retries or float("inf"))
+
+
+def _reached(make: Callable[[], Parts], attempts: float) -> Parts:
+    """Make the parts, again and again while the broker is away. Signals end it as any program.
+
+    Raises OperationalError if so many attempts have failed.
+    """
+    for attempt in count():
+        try:
+            return make()
+        except StorageCorrupt:
+            raise
+        except OperationalError as error:
+            if attempt + 1 >= attempts:
+                raise
+            if attempt == 0:
+                log.error("cannot begin, trying again: %s", error)
+        sleep(spread(exponential(attempt, factor=0.1, maximum=LONGEST_PAUSE)))
+    raise AssertionError("a count has no end")
 
 
 def _concurrency(setting: int | str | None) -> int:

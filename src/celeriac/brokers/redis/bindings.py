@@ -7,8 +7,31 @@ expression and there for topic exchanges only.
 import re
 from collections.abc import Iterable
 
+from celeriac.queues import Binding, Queue
 from celeriac.redis.keys import Keys
-from celeriac.redis.link import Link
+from celeriac.redis.link import Command, Link
+
+
+def declarations(keys: Keys, queue: Queue) -> list[Command]:
+    """Return the commands that tell the server which exchanges lead to a queue, as kombu does."""
+    return [
+        ("SADD", key, _member(keys, one, queue.name))
+        for one in queue.all_bindings
+        if one.exchange.name
+        for key in keys.bindings(one.exchange.name)
+    ]
+
+
+def _member(keys: Keys, binding: Binding, queue: str) -> str:
+    key = binding.routing_key
+    pattern = _pattern(key) if binding.exchange.type == "topic" else ""
+    return keys.separator.join((key, pattern, queue))
+
+
+def _pattern(key: str) -> str:
+    """Return the regular expression that kombu keeps for the key of a topic binding."""
+    words = {"*": r"[^\.]+", "#": r".*?"}
+    return "^" + r"\.".join(words.get(word, word) for word in key.split(".")) + "$"
 
 
 def queues_of(link: Link, keys: Keys, exchange: str, key: str) -> list[str]:
@@ -24,6 +47,7 @@ def _leads(bound: str, pattern: str, key: str) -> bool:
     if not pattern:
         return bound == key
     try:
+        # "#" is no word as well as many, and the dot beside it goes with it.
         return re.match(pattern, key) is not None
     except re.error:
         return False

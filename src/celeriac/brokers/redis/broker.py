@@ -7,8 +7,11 @@ told by the server's own settings; see the documentation (brokers).
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from celeriac.brokers.base import LEASE, Broker, is_selected
 from celeriac.brokers.redis import envelope
+from celeriac.brokers.redis.bindings import queues_of
 from celeriac.brokers.redis.consumer import PUBLISH, RedisConsumer
 from celeriac.brokers.redis.posting import Posting, scripted
 from celeriac.message import (
@@ -18,11 +21,12 @@ from celeriac.message import (
     Publish,
     QueueSize,
 )
-from celeriac.redis.address import address
-from celeriac.redis.link import Argument, Link
+from celeriac.redis.address import addresses
+from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 
 PURGE = script("entries", "purge")
+RELEASE = script("entries", "later", "release")
 REVIVE = script("entries", "send", "revive")
 
 PAGE = 200
@@ -36,12 +40,12 @@ class RedisBroker(Broker):
         self, url: str, timeout: float = 5.0, options: Mapping[str, Any] | None = None
     ) -> None:
         options = options or {}
-        self._link = Link(address(url, timeout, options))
+        self._link = Link(addresses(url, timeout, options))
         self._posting = Posting(options)
         self._keys = self._posting.keys
         self._scripted = scripted(self._keys)
         self._known: set[str] = set()
-        self.url = self._link.address.url
+        self.url = self._link.urls
 
     @property
     def location(self) -> str:
@@ -49,15 +53,54 @@ class RedisBroker(Broker):
         return f"redis:{self._link.server}"
 
     def publish(self, publishes: Sequence[Publish]) -> None:
-        if len(publishes) == 1 and publishes[0].queue in self._known and not publishes[0].copies:
-            plain = self._posting.plain(publishes[0])
-            if plain is not None:
-                self._link.call("LPUSH", *plain)
-                return
+        if (lane := self._one_lane(publishes)) is not None:
+            # The usual case, and one command: all or none of it is done, too.
+            self._link.call("LPUSH", lane, *map(self._posting.ordinary, publishes))
+            return
+        if any(publish.declaration for publish in publishes):
+            publishes = self._reply(publishes)
+        if any(publish.exchange for publish in publishes):
+            publishes = [self._with_bindings(publish) for publish in publishes]
         if publishes:
             self._run(PUBLISH, *self._posting.sent(publishes))
             # The script has told the server the names of these queues.
             self._known.update(publish.queue for publish in publishes)
+
+    def _reply(self, publishes: Sequence[Publish]) -> list[Publish]:
+        """Send what goes to queues that end by themselves; return the others.
+
+        Such a list is deleted when nobody has touched it for that long: its reader may be gone.
+        """
+        replies = [p for p in publishes if p.declaration and p.declaration.expires]
+        commands: list[Command] = []
+        for reply in replies:
+            lane = self._keys.lane(reply.queue, 0)
+            assert reply.declaration is not None and reply.declaration.expires is not None
+            life = round(reply.declaration.expires * 1000)
+            commands.append(("LPUSH", lane, self._posting.ordinary(reply)))
+            commands.append(("PEXPIRE", lane, life))
+        self._link.pipeline(commands)
+        return [publish for publish in publishes if publish not in replies]
+
+    def _one_lane(self, publishes: Sequence[Publish]) -> str | None:
+        """Return the list that all of these messages go to, ready and without a word beside it."""
+        for publish in publishes:
+            if publish.due is not None or publish.message.priority or publish.copies:
+                return None
+            if publish.declaration is not None:
+                return None
+            if publish.queue != publishes[0].queue or publish.exchange:
+                return None
+        queue = publishes[0].queue if publishes else ""
+        return self._keys.lane(queue, 0) if queue in self._known else None
+
+    def _with_bindings(self, publish: Publish) -> Publish:
+        """Return the message with the queues that others have bound to its exchange, too."""
+        if not publish.exchange:
+            return publish
+        named = (publish.queue, *publish.copies)
+        bound = queues_of(self._link, self._keys, publish.exchange, publish.routing_key)
+        return replace(publish, copies=(*named[1:], *(q for q in bound if q not in named)))
 
     def _run(self, which: Script, *arguments: Argument) -> Any:
         return self._link.run(which, self._scripted.keys, (*self._scripted.first, *arguments))
@@ -65,7 +108,8 @@ class RedisBroker(Broker):
     def consumer(
         self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
     ) -> RedisConsumer:
-        return RedisConsumer(self._link, self._posting, queues, lease, turns=turns)
+        declared = [self.declaration(name) for name in queues]
+        return RedisConsumer(self._link, self._posting, declared, lease, turns=turns)
 
     # -- what is where
 
@@ -117,6 +161,12 @@ class RedisBroker(Broker):
         while more:
             count, more = self._run(PURGE, queue, *self._keys.steps)
             total += count
+        return total
+
+    def release(self, queue: str) -> int:
+        total = 0
+        while moved := self._run(RELEASE, queue):
+            total += moved
         return total
 
     def worker_seen(self) -> float | None:

@@ -16,6 +16,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from celeriac.brokers.base import Consumer
 from celeriac.brokers.redis import envelope
+from celeriac.brokers.redis.bindings import declarations
 from celeriac.brokers.redis.doorbell import Doorbell
 from celeriac.brokers.redis.posting import SENT, Posting, scripted
 from celeriac.brokers.redis.restoring import Restoring
@@ -30,15 +31,16 @@ from celeriac.completion import (
 )
 from celeriac.exceptions import OperationalError
 from celeriac.message import Delivery, Message, Publish
+from celeriac.queues import Queue
 from celeriac.redis.documents import put_arguments
-from celeriac.redis.link import Argument, Link
+from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 from celeriac.results.base import task_key
 
 if TYPE_CHECKING:
     from celeriac.results.base import ResultStore
 
-CLAIM = script("entries", "claim")
+CLAIM = script("entries", "later", "claim")
 COMMIT = script("entries", "put", "send", "commit")
 DEFER = script("entries", "defer")
 PUBLISH = script("entries", "send", "publish")
@@ -64,7 +66,7 @@ class RedisConsumer(Consumer):
         self,
         link: Link,
         posting: Posting,
-        queues: Sequence[str],
+        queues: Sequence[Queue],
         lease: float,
         *,
         turns: bool = True,
@@ -74,26 +76,31 @@ class RedisConsumer(Consumer):
         self._posting = posting
         self._keys = posting.keys
         self._scripted = scripted(posting.keys)
-        self._queues = list(queues)
+        names = [queue.name for queue in queues]
+        self._queues = list(names)
         self._turns = turns
-        self._names = {name: json.dumps(name) for name in queues}
+        self._names = {name: json.dumps(name) for name in names}
         self._owner = secrets.token_hex(6)
         self._number = 0
         self._held: dict[str, Message] = {}
-        self._doorbell = Doorbell(link, posting.keys, queues)
+        self._doorbell = Doorbell(link, posting.keys, names)
         self._restoring = Restoring(link, posting)
         self._together: dict[str, bool] = {}
         self._seen = float("-inf")
         self._closed = False
-        self._announce()
+        # Who reads only what ends by itself, replies, is a caller.
+        lasting = [queue.name for queue in queues if not queue.private]
+        self._worker = self._owner if lasting else ""
+        self._announce(queues, lasting)
 
-    def _announce(self) -> None:
+    def _announce(self, queues: Sequence[Queue], lasting: Sequence[str]) -> None:
         self._renewed(())
-        known = [
-            ("SADD", self._keys.queues, *self._queues),
-            ("EXPIRE", self._keys.queues, KNOWN_FOR),
-        ]
-        self._link.pipeline(known)
+        bound = [one for queue in queues for one in declarations(self._keys, queue)]
+        known: list[Command] = []
+        if lasting:
+            known.append(("SADD", self._keys.queues, *lasting))
+            known.append(("EXPIRE", self._keys.queues, KNOWN_FOR))
+        self._link.pipeline([*known, *bound])
 
     def _run(self, script: Script, *arguments: Argument) -> Any:
         return self._link.run(script, self._scripted.keys, (*self._scripted.first, *arguments))
@@ -139,7 +146,7 @@ class RedisConsumer(Consumer):
         return lost
 
     def _renewed(self, receipts: Sequence[str]) -> set[str]:
-        workers, *lost = self._run(RENEW, self._owner, self.lease, *receipts)
+        workers, *lost = self._run(RENEW, self._worker, self.lease, *receipts)
         self._doorbell.company = workers
         self._seen = monotonic()
         return {receipt.decode() for receipt in lost}

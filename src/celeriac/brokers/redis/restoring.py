@@ -15,7 +15,7 @@ from celeriac.redis.link import Link
 from celeriac.redis.scripts import script
 
 RESTORE = script("entries", "restore")
-RELEASE = script("release")
+UNLOCK = script("unlock")
 
 EVERY = 10.0
 """Seconds between two looks."""
@@ -51,7 +51,7 @@ class Restoring:
         try:
             restored = self._restore_all()
         finally:
-            self._link.run(RELEASE, (mutex,), (token,))
+            self._link.run(UNLOCK, (mutex,), (token,))
         if restored >= AT_MOST:
             self._looked = float("-inf")
         return restored

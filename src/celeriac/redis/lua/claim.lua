@@ -13,13 +13,9 @@ end
 local owner, last = ARGV[3], tonumber(ARGV[4])
 local count, room, lease = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local steps = tonumber(ARGV[8])
-local MOVED, CHUNK, LOOK = 500, 64, 262144
+local CHUNK, LOOK = 64, 262144
 
 local taken, entries, scores, ends, lists, expresses = {}, {}, {}, {}, {}, {}
-
--- By list, how many messages of tasks that nobody knew have just come to its tail. They are left there by this
--- claim: if a Celery worker waits at the list, it is served when the script ends, and it may know the task.
-local offered = {}
 
 -- Bytes of the body, as far as they can be told without reading the message: kombu writes it first.
 local function size(text)
@@ -56,31 +52,6 @@ local function receipt(place, queue)
   return string.format('%s:%.0f:%s:%s', owner, last, place, queue)
 end
 
--- What was kept for later and is due goes to the tail of its list.
-local function move(queue)
-  local delayed = own .. 'delayed:' .. queue
-  if not is(delayed, 'zset') then
-    return
-  end
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', stamp(now), 'LIMIT', 0, MOVED)
-  for _, tag in ipairs(due) do
-    local entry, place = redis.call('HGET', unacked, tag), parts(tag)
-    local unknown = redis.call('HDEL', own .. 'unknown:' .. queue, tag)
-    if entry and can_return(tag) then
-      if string.sub(place, 1, 1) == 'x' then
-        express(queue, tag, behind(place))
-      else
-        local key = list(queue, place)
-        redis.call('LPUSH', key, (envelope(entry)))
-        redis.call('HDEL', unacked, tag)
-        redis.call('ZREM', index, tag)
-        offered[key] = (offered[key] or 0) + unknown
-      end
-    end
-    redis.call('ZREM', delayed, tag)
-  end
-end
-
 -- Both return whether more may be taken.
 local function from_express(queue, rest)
   local key = own .. 'express:' .. queue
@@ -108,6 +79,8 @@ local function from_list(queue, place, rest)
     return true
   end
   local seen, most = 0, count
+  -- What nobody knew is left for now: if a Celery worker waits at the list, it is served when the script ends,
+  -- and it may know the task.
   if (offered[key] or 0) > 0 then
     most = redis.call('LLEN', key) - offered[key]
   end
@@ -145,7 +118,7 @@ local function from_queue(queue, rest)
 end
 
 for n = 9 + steps, #ARGV, 2 do
-  move(ARGV[n])
+  move(ARGV[n], stamp(now))
 end
 for n = 9 + steps, #ARGV, 2 do
   if not from_queue(ARGV[n], ',"",' .. ARGV[n + 1] .. ']') then

@@ -1,0 +1,140 @@
+"""Messages on Redis: leases of workers that live, that stand still, and that are cut off."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+from celeriac.wire.result import ResultDocument
+from tests.faults.chaos import LONG, chaos, many, show
+from tests.faults.ledger import close
+from tests.fixtures.ledger import PARENT, Begun, Fault, Held
+from tests.fixtures.ledger_site import Ground, Producer, Site, Worker, kill, living
+from tests.fixtures.ledger_tasks import HEALTHY
+from tests.fixtures.ports import HOST
+from tests.fixtures.servers import MakeProxy, MakeRedis
+from tests.fixtures.waiting import eventually
+
+pytestmark = chaos
+LEASE = 1.5
+AHEAD = 1000
+TIMES = 10 if LONG else 1
+
+
+def test_a_task_longer_than_its_lease_runs_once(home: Path, make_redis: MakeRedis) -> None:
+    ground = Ground(broker=make_redis(durable=True).url())
+    with Site(home / "ledger", LEASE, ground) as site:
+        for _ in range(2):
+            Worker(site, [], ["-c", "2"])
+        producer = Producer(site)
+        producer.publish(2 * TIMES, HEALTHY, 3 * LEASE)
+        producer.publish(many(1000), HEALTHY, 0.001)
+        eventually(site.settled, 60 * TIMES)
+        report = close(site, 0, [])
+        show(f"tasks of {3 * LEASE} s among others, leases of {LEASE} s", report)
+        assert report.passed, f"\n{report}"
+        assert (report.ok, report.repeated) == (report.attempted, 0)
+
+
+class Rivals:
+    """Two workers, of which one is taken out of the world for longer than its leases last."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.victim = Worker(site, [], ["-c", "4", "-n", "victim@here"])
+        self.other = Worker(site, [], ["-c", "4", "-n", "other@here"], direct=True)
+        self.producer = Producer(site)
+        eventually(lambda: (site.look(), site.workers_ready() == 2)[1], 20)
+
+    def work(self) -> None:
+        """Keep some tasks waiting, as long as there are not enough of them."""
+        self._site.look()
+        waiting = self._site.tried - len(self._site.ended)
+        if self.producer.idle and waiting < AHEAD / 2:
+            self.producer.publish(AHEAD, HEALTHY, 0.02)
+
+    def runs(self, worker: Worker) -> list[Begun]:
+        """Return what a worker has run so far."""
+        runs = (record for record in self._site.records if isinstance(record, Begun))
+        return [run for run in runs if run.parent == worker.pid]
+
+    def outlast(
+        self, point: str, strike: Callable[[], object], mend: Callable[[], object]
+    ) -> set[str]:
+        """Take the victim away until all that it held was run by the other; return what that was."""
+        site, before = self._site, len(self.runs(self.victim))
+        eventually(lambda: (self.work(), len(self.runs(self.victim)) > before + 20)[1], 20)
+        begun = {run.task_id for run in self.runs(self.victim)}
+        site.book.write(Fault("parent", point, self.victim.pid, monotonic(), stopped=True))
+        strike()
+        known = len(site.records)
+        site.hold(self.victim.pid)
+        until = monotonic() + 2 * LEASE
+        eventually(lambda: (self.work(), monotonic() > until)[1], 20)
+        held = {r.task_id for r in site.records[known:] if isinstance(r, Held)}
+        taken = {run.task_id for run in self.runs(self.other)}
+        mend()
+        return held & begun & taken
+
+
+def test_a_worker_that_stands_still_loses_its_tasks_and_its_outcomes(
+    home: Path, make_redis: MakeRedis
+) -> None:
+    ground = Ground(broker=make_redis(durable=True).url())
+    with Site(home / "ledger", LEASE, ground) as site:
+        rivals = Rivals(site)
+
+        def all_get(number: int) -> None:
+            pid = rivals.victim.pid
+            for one in {pid, *living(f"{PARENT}={pid}")}:
+                kill(one, number)
+
+        for _ in range(TIMES):
+            again = rivals.outlast(
+                "stopped", lambda: all_get(signal.SIGSTOP), lambda: all_get(signal.SIGCONT)
+            )
+            assert again, "the other worker ran nothing of what the stopped one had begun"
+            check_outcomes(site, rivals, again)
+        finish(site, rivals, f"SIGSTOP of a worker for {2 * LEASE} s, leases of {LEASE} s")
+
+
+def test_a_worker_that_is_cut_off_loses_its_tasks_and_its_outcomes(
+    home: Path, make_redis: MakeRedis, make_proxy: MakeProxy
+) -> None:
+    server = make_redis(durable=True)
+    proxy = make_proxy(server.port)
+    ground = Ground(broker=server.url(), worker_broker=f"redis://{HOST}:{proxy.port}/0")
+    with Site(home / "ledger", LEASE, ground) as site:
+        rivals = Rivals(site)
+        for _ in range(TIMES):
+            again = rivals.outlast("cut off", proxy.stall, proxy.resume)
+            check_outcomes(site, rivals, again)
+        finish(site, rivals, f"one of two workers is cut off for {2 * LEASE} s")
+
+
+def check_outcomes(site: Site, rivals: Rivals, again: set[str]) -> None:
+    """See that each has one outcome, the other's, and that it stays when the victim is back."""
+
+    def stored() -> dict[str, ResultDocument]:
+        rivals.work()
+        return site.documents(again)
+
+    eventually(lambda: len(stored()) == len(again))
+    before = stored()
+    assert {document.worker for document in before.values()} <= {"other@here"}
+    done = len(rivals.runs(rivals.victim))
+    # When the victim works again, it has said what it had to say about its old tasks.
+    eventually(lambda: (rivals.work(), len(rivals.runs(rivals.victim)) > done + 50)[1], 20)
+    assert stored() == before
+
+
+def finish(site: Site, rivals: Rivals, what: str) -> None:
+    """Do the rest, add up, and judge."""
+    missing = many(1000) - site.tried
+    if missing > 0:
+        rivals.producer.publish(missing, HEALTHY, 0.001)
+    eventually(site.settled, 120)
+    report = close(site, 0, [])
+    show(what, report)
+    assert report.passed, f"\n{report}"
+    assert report.ok == report.attempted
