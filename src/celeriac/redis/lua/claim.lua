@@ -79,6 +79,8 @@ local function from_list(queue, place, rest)
     return true
   end
   local seen, most = 0, count
+  -- What nobody knew is left for now: if a Celery worker waits at the list, it is served when the script ends,
+  -- and it may know the task.
   if (offered[key] or 0) > 0 then
     most = redis.call('LLEN', key) - offered[key]
   end

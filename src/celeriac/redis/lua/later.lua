@@ -2,8 +2,7 @@
 
 local MOVED = 500
 
--- By list, how many messages of tasks that nobody knew have just come to its tail. They are left there by this
--- claim: if a Celery worker waits at the list, it is served when the script ends, and it may know the task.
+-- By list, how many messages of tasks that nobody knew have come to its tail.
 local offered = {}
 
 -- What was kept for a time until then goes to the tail of its list. Returns how many messages did.
