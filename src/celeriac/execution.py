@@ -19,6 +19,7 @@ from celeriac.completion import Put
 from celeriac.context import Context, current
 from celeriac.exceptions import (
     Ignore,
+    ImproperlyConfigured,
     NotRegistered,
     Reject,
     Retry,
@@ -42,6 +43,7 @@ from celeriac.run import (
 )
 from celeriac.task import Task
 from celeriac.wire import result as wire_result
+from celeriac.wire.links import beyond
 from celeriac.wire.repr import saferepr
 
 log = logging.getLogger("celeriac.execution")
@@ -63,14 +65,24 @@ def run(host: Host, job: Job, port: Port) -> Outcome | None:
 
 def perform(this: Run) -> Outcome:
     """Take a run that may begin through its steps, and return how it ended."""
-    token = current.set(this.request)
+    request = this.request
+    token = current.set(request)
     try:
         begin(this)
-        ending = call(this)
+        links = request.callbacks or request.errbacks or request.chain or request.chord
+        ending = failed if links and _is_beyond(this) else call(this)
         outcome = ending(this)
         return finish(this, outcome)
     finally:
         current.reset(token)
+
+
+def _is_beyond(this: Run) -> bool:
+    """Whether more is to follow than can: then it fails before its function is called."""
+    why = beyond(vars(this.request))
+    if why is not None:
+        this.error = _info(ImproperlyConfigured(f"{why}, which this version cannot follow"))
+    return why is not None
 
 
 # -- before ----------------------------------------------------------------------------------------
@@ -158,7 +170,7 @@ def succeeded(this: Run) -> Outcome:
     try:
         # A result is stored as the tuple from which it can be made again (RES-21).
         value = this.value.as_tuple() if isinstance(this.value, ResultBase) else this.value
-        if request.callbacks and not request.is_eager:
+        if (request.callbacks or request.chain) and not request.is_eager:
             request.follow_ups += callbacks(this.host, request, value)
         document = encoded(this, states.SUCCESS, value)
     except Exception as error:  # noqa: BLE001 - what follows from it cannot be written or routed

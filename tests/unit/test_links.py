@@ -84,7 +84,55 @@ def test_a_callback_that_cannot_be_sent_fails_the_run(app: Celery, add: Task[...
     group = {"task": "celery.group", "subtask_type": "group", "kwargs": {"tasks": []}}
     outcome = run_sent(app, lambda: add.apply_async((1,), queue="celery", link=group))
     assert outcome.ending is Ending.FAILED
-    assert "celery.group is a group, which this version cannot send" in outcome.reason
+    assert "a group is among its callbacks" in outcome.reason
+    assert outcome.runtime is None, "it was called all the same"
+
+
+# -- chains
+
+
+@pytest.mark.follows("CANVAS-04")
+def test_the_next_step_of_a_chain_gets_the_value(app: Celery, add: Task[..., int]) -> None:
+    """As Celery writes chains: the next step is the last."""
+    last, second = add.s(100).set(queue="celery", task_id="3"), add.s(10).set(queue="celery")
+    more: dict[str, Any] = {"chain": [last, second]}
+    add.apply_async((1,), queue="celery", task_id="1", **more)
+    outcomes = [outcome for _ in range(3) for outcome in work(app)]
+    assert [document(outcome).result for outcome in outcomes] == [1, 11, 111]
+    assert [len(outcome.publishes) for outcome in outcomes] == [1, 1, 0]
+    sent = outcomes[1].publishes[0].message
+    assert (sent.id, headers(outcomes[1].publishes[0])["root_id"]) == ("3", "1")
+    assert document(outcomes[0]).children
+
+
+@pytest.mark.follows("CANVAS-04")
+def test_a_chain_ends_with_a_failure(
+    app: Celery, add: Task[..., int], fail: Task[..., None]
+) -> None:
+    more: dict[str, Any] = {"chain": [add.s(1)]}
+    assert run_sent(app, lambda: fail.apply_async(**more)).publishes == ()
+
+
+@pytest.mark.parametrize(
+    ("links", "why"),
+    [
+        ({"chord": {"task": "demo.add"}}, "it is a member of a chord"),
+        (
+            {"chain": [{"task": "celery.group", "subtask_type": "group"}]},
+            "a group is among its chain",
+        ),
+        (
+            {"link": {"task": "celery.chord", "subtask_type": "chord"}},
+            "a chord is among its callbacks",
+        ),
+    ],
+)
+def test_what_cannot_be_followed_fails_before_it_is_called(
+    app: Celery, add: Task[..., int], links: dict[str, Any], why: str
+) -> None:
+    outcome = run_sent(app, lambda: add.apply_async((1,), queue="celery", **links))
+    assert (outcome.ending, outcome.runtime, outcome.publishes) == (Ending.FAILED, None, ())
+    assert why in outcome.reason
 
 
 # -- errbacks

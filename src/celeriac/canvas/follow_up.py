@@ -1,4 +1,4 @@
-"""What follows from a run by its links: callbacks after a success, errbacks after a failure.
+"""What follows from a run by its links: callbacks and the next step of a chain, or errbacks.
 
 A callback becomes a message that goes out in the same commit as the outcome, so that it is neither
 lost nor sent twice (CALL-09). An errback whose task takes a request, an exception and a traceback is
@@ -16,6 +16,7 @@ from celeriac.context import Context
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.message import Publish
 from celeriac.task import Task
+from celeriac.wire.links import listed
 
 log = logging.getLogger("celeriac.execution")
 
@@ -34,12 +35,18 @@ class LinkHost(Protocol):
 
 
 def callbacks(app: LinkHost, request: Context, value: Any) -> list[Publish]:
-    """Return the messages for the callbacks of a run that returned this value.
+    """Return the messages for the callbacks of a run that returned this value, and for its chain.
 
     Raises EncodeError for a value or signature that cannot be written.
     """
-    links = [Signature(one, app=app) for one in _links(request.callbacks)]
+    links = [Signature(one, app=app) for one in listed(request.callbacks)]
     publishes = [compose(app, request, one, (value,)) for one in links]
+    if request.chain:
+        # The next step is the last; it gets the others, and the value.
+        *rest, step = request.chain
+        root, signature = request.root_id or request.id, Signature(step, app=app)
+        again = compose(app, request, signature, (value,), chain=rest or None, root_id=root)
+        publishes.append(again)
     for publish in publishes:
         note_child(publish.message.id, request)
     return publishes
@@ -63,7 +70,7 @@ def errbacks(app: LinkHost, request: Context, error: BaseException, text: str) -
 
 def eager_callbacks(app: LinkHost, request: Context, value: Any) -> None:
     """Send the callbacks of a run that was eager; where tasks are called eagerly, run them."""
-    for link in _links(request.callbacks):
+    for link in listed(request.callbacks):
         Signature(link, app=app).apply_async((value,), parent_id=request.id)
 
 
@@ -76,7 +83,7 @@ def _each_errback(
     app: LinkHost, request: Context, told: tuple[Any, ...], otherwise: Callable[[Signature], Any]
 ) -> None:
     """Call each errback that takes what is told, and do something else with the others."""
-    for link in _links(request.errbacks):
+    for link in listed(request.errbacks):
         try:
             one = Signature(link, app=app)
             task = app.known_task(one.name)
@@ -122,11 +129,6 @@ def takes_exception(task: Task[Any, Any], signature: Signature) -> bool:
     open_ = [name for name in names if name not in signature.kwargs]
     takes_any = bool(code.co_flags & 0x04)  # CO_VARARGS
     return takes_any or len(open_) > 1
-
-
-def _links(links: Any) -> Sequence[Any]:
-    given: Sequence[Any] = [links] if isinstance(links, Mapping) else links or ()
-    return given
 
 
 def _known(options: Mapping[str, Any]) -> dict[str, Any]:

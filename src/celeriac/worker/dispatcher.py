@@ -22,12 +22,14 @@ from celeriac.exceptions import (
     TaskRevokedError,
     WorkerLostError,
 )
-from celeriac.message import Delivery
+from celeriac.message import Delivery, Message
 from celeriac.outcome import Ending
 from celeriac.pools.base import NO_LIMITS, Job, Limits
 from celeriac.pools.manifest import Manifest, TaskOptions
 from celeriac.settings import Settings
+from celeriac.wire import serializers
 from celeriac.wire import task as wire
+from celeriac.wire.links import NOTHING_FOLLOWS, beyond
 from celeriac.wire.protocol1 import upgraded
 from celeriac.worker.documents import Documents
 from celeriac.worker.flights import Flight
@@ -105,6 +107,8 @@ class Dispatcher:
                 return self._expired(delivery, task, keeps)
             if task is None:
                 return self._unknown(delivery, keeps)
+            if not message.body.endswith(NOTHING_FOLLOWS) and (why := _beyond(message, headers)):
+                return self._waits_for_others(delivery, keeps, why)
             if headers.eta is not None and (eta := wire.parse_time(headers.eta)) > _now(delivery):
                 return Deferred(delivery.receipt, eta)
         except (DecodeError, ContentDisallowed, SecurityError) as error:
@@ -151,24 +155,38 @@ class Dispatcher:
         )
 
     def _unknown(self, delivery: Delivery, keeps: bool) -> Deferred | Refused:
+        name = delivery.message.task
+        reason = f"no worker knew task {name!r}"
+        if refused := self._waited_too_long(delivery, keeps, reason):
+            return refused
+        return _parked(
+            delivery,
+            "is not known here and waits in the broker for %g s, for a worker that knows it. "
+            "Is its module imported by the app (imports, include)?",
+        )
+
+    def _waits_for_others(self, delivery: Delivery, keeps: bool, why: str) -> Deferred | Refused:
+        """Leave a message to Celery's workers, if there are any: what follows from it is theirs."""
+        reason = f"no worker could follow {delivery.message.task!r}: {why}"
+        if refused := self._waited_too_long(delivery, keeps, reason):
+            return refused
+        return _parked(
+            delivery,
+            f"cannot be followed here ({why}) and waits in the broker for %g s, for a worker of Celery.",
+        )
+
+    def _waited_too_long(self, delivery: Delivery, keeps: bool, reason: str) -> Refused | None:
+        """Return what becomes of a message that nobody could run for ``task_unknown_ttl``."""
         message, now = delivery.message, clock.wall()
         since = now if delivery.parked is None else delivery.parked
-        if now - since > self._settings.task_unknown_ttl:
-            reason = f"no worker knew task {message.task!r} for {now - since:.0f} s"
-            log.error("Task %s[%s] is dead-lettered: %s", message.task, message.id, reason)
-            put = self._documents.failure(message, NotRegistered(reason), delivery.queue)
-            return Refused(
-                _dead(delivery, reason, (put,) if keeps else ()), "task_unknown", unknown(delivery)
-            )
-        pause = min(LONGEST_PARKING, 2.0 ** min(delivery.parkings, 6))
-        log.warning(
-            "Task %s[%s] is not known here and waits in the broker for %g s, for a worker that knows it. "
-            "Is its module imported by the app (imports, include)?",
-            message.task,
-            message.id,
-            pause,
+        if now - since <= self._settings.task_unknown_ttl:
+            return None
+        reason = f"{reason} for {now - since:.0f} s"
+        log.error("Task %s[%s] is dead-lettered: %s", message.task, message.id, reason)
+        put = self._documents.failure(message, NotRegistered(reason), delivery.queue)
+        return Refused(
+            _dead(delivery, reason, (put,) if keeps else ()), "task_unknown", unknown(delivery)
         )
-        return Deferred(delivery.receipt, now + pause, unknown=True)
 
     def _undecodable(self, delivery: Delivery, error: Exception) -> Refused:
         name = delivery.message.id or delivery.receipt
@@ -180,6 +198,24 @@ class Dispatcher:
         )
         exc = (type(error).__name__, str(error))
         return Refused(_dead(delivery, str(error), ()), "task_rejected", {"exc": exc})
+
+
+def _parked(delivery: Delivery, how: str) -> Deferred:
+    """Return the message to the broker, for longer each time; ``how`` says so in the log."""
+    pause = min(LONGEST_PARKING, 2.0 ** min(delivery.parkings, 6))
+    message = delivery.message
+    log.warning("Task %s[%s] " + how, message.task, message.id, pause)
+    return Deferred(delivery.receipt, clock.wall() + pause, unknown=True)
+
+
+def _beyond(message: Message, headers: wire.Headers) -> str | None:
+    """Return what is to follow from a message and cannot; None too if only its child can tell."""
+    if message.content_type != serializers.JSON or headers.compression is not None:
+        return None
+    try:
+        return beyond(wire.decode_body(message.body).embed)
+    except DecodeError:
+        return None  # Its child says what is wrong with it.
 
 
 def _now(delivery: Delivery) -> float:
