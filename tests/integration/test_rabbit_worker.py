@@ -18,7 +18,9 @@ from tests.fixtures.waiting import eventually
 from tests.fixtures.worker import APPS, ROOT, WorkerProcess
 
 APP = f"{APPS}.working"
-WAIT = 20.0
+WAIT = 30.0
+LATE = 3.0
+"""Seconds: a task that waited for its time may be so late on a machine that has other things to do."""
 
 StartWorker = Callable[..., WorkerProcess]
 
@@ -83,7 +85,7 @@ class TestOrdinaryTasks:
         before = time()
         result = working.arrive.apply_async((gate.address,), countdown=2.3)
         gate.visitor().let_go()
-        assert 2.3 <= result.get(WAIT) - before < 3.3
+        assert 2.3 <= result.get(WAIT) - before < 2.3 + LATE
 
     def test_retries_come_again(self, start: StartWorker, gate: Gate) -> None:
         start()
@@ -98,7 +100,7 @@ class TestOrdinaryTasks:
         for _ in range(2):
             results = working.add.delay_many([(number, 0) for number in range(2000)])
             assert sum(result.get(WAIT) for result in results) == sum(range(2000))
-            eventually(lambda: queue() == QueueSize())
+            eventually(lambda: queue() == QueueSize(), WAIT)
         worker.stop()
 
 
@@ -139,7 +141,7 @@ class TestEndsOfWorkers:
             worker.ends(-signal.SIGKILL)
         start("-c", "1")
         assert other.get(WAIT) == 3
-        [letter] = eventually(app.broker.dead)
+        [letter] = eventually(app.broker.dead, WAIT)
         assert (letter.losses, letter.message.task) == (3, working.pause.name)
         assert gate.deserted()
         assert app.broker.delete_dead(ALL_DEAD) == 1

@@ -201,6 +201,7 @@ class Channel(pika.channel.Channel):
         self._asked: set[Reply[Any]] = set()
         self._subscriptions: dict[str, str] = {}
         self._tags = count(1)
+        self._prefetch = 1
         self._gets: deque[_Asked] = deque()
         self.add_on_close_callback(self._closed)
 
@@ -273,6 +274,7 @@ class Channel(pika.channel.Channel):
 
     async def subscribe(self, queue: str, prefetch: int) -> str:
         """Have at most ``prefetch`` unsettled messages of a queue sent; return the consumer tag."""
+        self._prefetch = prefetch
         await self.ask("basic_qos", prefetch_count=prefetch)
         tag = f"celeriac.{self.channel_number}.{next(self._tags)}"
         self._subscriptions[tag] = queue
@@ -312,8 +314,12 @@ class Channel(pika.channel.Channel):
             if tag in self.unsettled:
                 del self.unsettled[tag]
                 self.basic_nack(tag, requeue=True)
-        # The server answers in order, so by then it has heard of all of them.
-        return self.ask("basic_qos", prefetch_count=1)
+        return self.settled()
+
+    def settled(self) -> Reply[Any]:
+        """Answered when the server has heard of all that was settled: it answers in order."""
+        # With the value that a subscription may be about to begin with, so that it does.
+        return self.ask("basic_qos", prefetch_count=self._prefetch)
 
     if TYPE_CHECKING:
 

@@ -88,7 +88,7 @@ class AmqpConsumer(Consumer):
         if (intake := self._supply.intake) is not None:
 
             async def look(_: Session) -> None:
-                await intake.channel.give_back(())
+                await intake.channel.settled()
 
             # A sign of life: a server that has gone silent is found out by a call that waits for it.
             self._link.call(look)

@@ -57,6 +57,8 @@ async def put_on_trial(
         if turn.is_open:
             turn.close()
     channel.ack(entry.arrival.tag for entry in entries)
+    # Not before the server has heard of it may the run begin, and end us.
+    await channel.settled()
     return held
 
 
