@@ -157,7 +157,8 @@ class TestDeclarations:
     ) -> None:
         topic = Exchange("media", "topic")
         declared = Queue("videos", topic, "video.#", max_priority=3, expires=60)
-        broker = make_broker(queues={"videos": declared})
+        broker = make_broker()
+        broker.queues = {"videos": declared}
         consumer = broker.consumer(["videos"])
         arguments = {"x-max-priority": 3, "x-expires": 60_000}
         channel.queue_declare("videos", durable=True, arguments=arguments)

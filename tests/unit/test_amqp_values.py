@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from pika import data as pikas
 
+from celeriac import brokers
 from celeriac.brokers.amqp import delays
 from celeriac.brokers.amqp.addresses import HEARTBEAT, addresses
 from celeriac.brokers.amqp.declarations import queue_arguments
@@ -320,6 +321,8 @@ class TestUrls:
             open_broker("amqp://", Settings(broker_native_delayed_delivery_queue_type="stream"))
 
     def test_a_missing_driver_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The package is an attribute, too, which the import below is going to replace.
+        monkeypatch.setattr(brokers, "amqp", brokers.amqp)
         for name in [name for name in sys.modules if name.startswith("celeriac.brokers.amqp")]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, "pika", None)
