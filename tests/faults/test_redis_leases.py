@@ -17,6 +17,8 @@ from tests.fixtures.waiting import eventually
 
 pytestmark = chaos
 LEASE = 1.5
+A_MOMENT = 0.2
+"""Seconds after which the server has done what it was asked for: much less than a lease."""
 AHEAD = 1000
 TIMES = 10 if LONG else 1
 
@@ -67,7 +69,9 @@ class Rivals:
         begun = {run.task_id for run in self.runs(self.victim)}
         site.book.write(Fault("parent", point, self.victim.pid, monotonic(), stopped=True))
         strike()
-        known = len(site.records)
+        known, soon = len(site.records), monotonic() + A_MOMENT
+        # Its last claim may be on its way still.
+        eventually(lambda: monotonic() > soon)
         site.hold(self.victim.pid)
         site.look()
         held = {r.task_id for r in site.records[known:] if isinstance(r, Held)}
