@@ -154,13 +154,13 @@ def test_a_slow_recovery_does_not_pass() -> None:
 
 
 def test_an_absence_explains_no_repetition() -> None:
-    away = [Fault("broker", "killed", 0, 1.05), Back("broker", 1.5)]
+    away: list[Record] = [Fault("broker", "killed", 0, 1.05), Back("broker", 1.5)]
     runs = [*ran(), *away, *ran(OTHER, at=2.0)]
     assert "no fault" in wrong([*published(), *runs], evidence()).unexpected[0]
 
 
 def test_what_was_published_again_may_run_twice() -> None:
-    away = [Fault("broker", "killed", 0, 0.5), Again(1), Back("broker", 0.8)]
+    away: list[Record] = [Fault("broker", "killed", 0, 0.5), Again(1), Back("broker", 0.8)]
     runs = ran() + ran(OTHER, at=2.0)
     report = check([*published(), *away, *runs], evidence())
     assert report.passed
@@ -168,7 +168,7 @@ def test_what_was_published_again_may_run_twice() -> None:
 
 
 def test_work_must_go_on_soon_after_a_return() -> None:
-    gone = [Fault("broker", "killed", 0, 0.5)]
+    gone: list[Record] = [Fault("broker", "killed", 0, 0.5)]
     for back, passed in ((Back("broker", 4.0), True), (Back("broker", 0.8), False)):
         report = check([*published(), *gone, back, *ran(at=6.0)], evidence())
         assert report.passed == passed

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
+import pytest
+
 from celeriac.wire.result import ResultDocument
 from tests.faults.chaos import LONG, chaos, many, show
 from tests.faults.ledger import close
@@ -111,6 +113,7 @@ def test_a_worker_that_stands_still_loses_its_tasks_and_its_outcomes(
         finish(site, rivals, f"SIGSTOP of a worker for {2 * LEASE} s, leases of {LEASE} s")
 
 
+@pytest.mark.skipif(not LONG, reason="make chaos runs it; the one above is much the same")
 def test_a_worker_that_is_cut_off_loses_its_tasks_and_its_outcomes(
     home: Path, make_redis: MakeRedis, make_proxy: MakeProxy
 ) -> None:
