@@ -6,6 +6,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 RUNTIME := $(ENV)/.celeriac-runtime
 DEV := $(ENV)/.celeriac-dev
+SERVERS := $(ENV)/.celeriac-servers
 FUZZING := $(ENV)/.celeriac-fuzz
 SERVICES := $(ENV)/.celeriac-services
 # A real Celery, which the tests of tests/interop speak to; apart, since it is no dependency of ours.
@@ -36,8 +37,8 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 help: ## Say what there is to make
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-demo: $(RUNTIME) ## See a worker do a real job: statistics of the whole standard library
-	@$(BIN)/python examples/stdlib_census/demo.py
+demo: $(if $(BROKER),$(SERVERS),$(RUNTIME)) ## See a worker do a real job (BROKER=redis://... uses that server)
+	@BROKER="$(BROKER)" $(BIN)/python examples/stdlib_census/demo.py
 
 test: $(DEV) format lint types docs $(SERVICES) $(CELERY) ## Check everything, then run every test (what CI runs)
 	$(BIN)/python -m pytest $(PYTEST) $(TESTS)
@@ -97,6 +98,10 @@ clean: ## Remove what was built, and the environment
 $(RUNTIME): pyproject.toml
 	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable .
 	@touch $@
+
+$(SERVERS): pyproject.toml
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable '.[amqp,redis]'
+	@touch $@ $(RUNTIME)
 
 $(DEV): pyproject.toml
 	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable '.[dev]'

@@ -1,8 +1,10 @@
 """A census of Python's standard library, taken by a worker: one task for each file.
 
 Starts a worker, sends the work, shows what comes back, and stops the worker again. One file is broken
-on purpose, to show what a failure looks like. Everything is kept in a temporary folder. The exit
-status is 1 if anything went otherwise than it should. On two cores it takes some five seconds.
+on purpose, to show what a failure looks like. Messages and results are kept in a temporary folder, or
+with BROKER=redis://... or BROKER=amqp://... in the environment on that server, in a queue of this run
+alone. The exit status is 1 if anything went otherwise than it should. On two cores it takes some five
+seconds.
 """
 
 import os
@@ -57,13 +59,16 @@ def main() -> int:
 
 
 def keep_everything_in(folder: str) -> None:
-    """Give this process and the worker one file for messages and results, in the temporary folder.
+    """Give this process and the worker one place for messages and results: BROKER, or a file there.
 
     Without this they would use the file in the user's state directory, which is what one wants
-    elsewhere.
+    elsewhere. Results of RabbitMQ's messages are kept in the file.
     """
-    url = f"sqlite:///{folder}/census.db"
-    os.environ |= {"CELERY_BROKER_URL": url, "CELERY_RESULT_BACKEND": url}
+    file = f"sqlite:///{folder}/census.db"
+    broker = os.environ.get("BROKER") or file
+    store = file if broker.startswith(("amqp", "pyamqp")) else broker
+    os.environ |= {"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": store}
+    os.environ["CENSUS_QUEUE"] = app.conf.task_default_queue = f"census-{os.getpid()}"
 
 
 def library_files() -> list[str]:

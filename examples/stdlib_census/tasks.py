@@ -1,12 +1,13 @@
 """The task of the census: what there is to count in one Python file."""
 
 import ast
+import os
 from pathlib import Path
 from typing import Any, TypedDict
 
 from celeriac import Celery
 
-app = Celery("tasks")
+app = Celery("tasks", task_default_queue=os.environ.get("CENSUS_QUEUE", "celery"))
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

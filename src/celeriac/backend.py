@@ -365,7 +365,8 @@ class Backend:
         data = wire.encode(
             document, extended, settings.result_serializer, settings.result_compression
         )
-        put = Put(task_key(task_id), data, lifetime(settings, state), state)
+        reply_to = request.reply_to if request is not None else None
+        put = Put(task_key(task_id), data, lifetime(settings, state), state, reply_to)
         if request is not None and request.port is not None:
             request.port.store(put)
         else:

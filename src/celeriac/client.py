@@ -26,6 +26,7 @@ from celeriac.call_options import (
 from celeriac.context import Context, running
 from celeriac.exceptions import NoWorkerSeenWarning
 from celeriac.message import Message, Publish
+from celeriac.results.base import ResultStore
 from celeriac.routing.router import Router
 from celeriac.settings import Settings
 from celeriac.wire import task as wire
@@ -48,12 +49,15 @@ class Client:
         router: Router | None = None,
         *,
         warned: bool = False,
+        replies: ResultStore | None = None,
     ) -> None:
         self.settings = settings
         """The snapshot that it was made under."""
         self.broker = broker
         self.warned = warned
         """Whether it has looked for workers, and need not do so again."""
+        self._replies = replies
+        """The store that has results sent, if there is such a one."""
         self._router = Router(settings) if router is None else router
         self._zone = zone(settings)
         self._app_name = app_name
@@ -107,7 +111,8 @@ class Client:
             content_type=body.content_type,
             content_encoding=body.content_encoding,
             priority=route.priority or 0,
-            reply_to=options.reply_to,
+            reply_to=options.reply_to
+            or (None if self._replies is None else self._replies.reply_to),
         )
         return Publish(
             queue=route.queues[0],

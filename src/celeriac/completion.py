@@ -22,6 +22,8 @@ class Put(Struct, frozen=True):
     """Seconds until it may be forgotten; None keeps it."""
     state: str = ""
     """The task state that the document tells. A stored SUCCESS is never overwritten (RES-20)."""
+    reply_to: str | None = None
+    """The queue that somebody waits at, for stores that send documents (``rpc``)."""
 
 
 class Settlement(StrEnum):

@@ -8,10 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from celeriac.brokers.base import Broker, plain_queue
+from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import broker_url, open_broker
 from celeriac.client import Client
-from celeriac.queues import Queue
 from celeriac.results.base import ResultStore
 from celeriac.results.urls import open_store, store_url
 from celeriac.routing.amqp import AMQP
@@ -112,22 +111,21 @@ class Connections:
 
     def _open_broker(self) -> Broker:
         broker = open_broker(self.broker_url, self._app.settings)
-        broker.look = self._look
+        broker.queues = self._app.amqp.queues
         return broker
 
-    def _look(self, name: str) -> Queue:
-        """Return the declaration of a queue, as it is now."""
-        return self._app.amqp.queues.get(name) or plain_queue(name)
-
     def _open_store(self) -> ResultStore | None:
-        return open_store(self.store_url, self._app.settings)
+        return open_store(self.store_url, self._app.settings, lambda: self.broker)
 
     def _new_client(self) -> Client:
         with self._opening:
             earlier: Client | None = self._open.get("client")
             warned = earlier is not None and earlier.warned
             app = self._app
-            client = Client(app.settings, self.broker, app.spec, app.amqp.router, warned=warned)
+            replies = self.store if self.store_url.startswith("rpc") else None
+            client = Client(
+                app.settings, self.broker, app.spec, app.amqp.router, warned=warned, replies=replies
+            )
             self._open["client"] = client
             return client
 

@@ -82,7 +82,9 @@ def begin(this: Run) -> None:
         meta = {"pid": os.getpid(), "hostname": this.port.hostname}
         document = encoded(this, states.STARTED, meta)
         ttl = lifetime(this.settings, states.STARTED)
-        this.port.store(Put(task_key(this.job.message.id), document, ttl, states.STARTED))
+        message = this.job.message
+        key = task_key(message.id)
+        this.port.store(Put(key, document, ttl, states.STARTED, message.reply_to))
     if signals.task_prerun.receivers:
         signals.task_prerun.send(this.task, **_names(this), task=this.task)
     if this.host.loader_hooks:

@@ -173,7 +173,7 @@ def _addresses(app: Celery) -> Found:
     settings = app.settings
     roads: dict[str, Callable[[], Any]] = {
         "broker_url": lambda: open_broker(app.broker_url, settings),
-        "result_backend": lambda: open_store(app.store_url, settings),
+        "result_backend": lambda: open_store(app.store_url, settings, lambda: app.broker),
     }
     for name, open_it in roads.items():
         try:

@@ -7,6 +7,8 @@ headers it decides by, and only the child that runs the task decodes the body.
 
 from msgspec import Struct
 
+from celeriac.queues import Queue
+
 
 class Message(Struct, frozen=True, kw_only=True):
     """One request to run a task, in Celery's task protocol 2."""
@@ -41,6 +43,8 @@ class Publish(Struct, frozen=True, kw_only=True):
     """Further queues that get the message too."""
     delivery_mode: int = 2
     """1 may be lost when its server ends, 2 may not. Embedded queues keep all alike."""
+    declaration: Queue | None = None
+    """The declaration of the queue, if the sender knows better than the broker's ``look``."""
 
 
 class Delivery(Struct, frozen=True, kw_only=True):

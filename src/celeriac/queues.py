@@ -159,6 +159,11 @@ class Queue(Struct, frozen=True, repr_omit_defaults=True):
         return hash((Queue, self.name))
 
     @property
+    def private(self) -> bool:
+        """Whether it is known only to those who are told its name, and ends by itself: for replies."""
+        return bool(self.expires) and not self.all_bindings
+
+    @property
     def all_bindings(self) -> tuple[Binding, ...]:
         """Every binding, that to its own exchange first."""
         if not self.exchange.name:

@@ -53,7 +53,7 @@ class PublishContract:
         sent = Message(
             id="1",
             task="demo.täsk",
-            headers='{"lang": "py", "task": "demo.täsk", "id": "1"}'.encode(),
+            headers=b'{"lang": "py", "task": "demo.t\\u00e4sk", "id": "1"}',
             body=bytes(range(256)),
             content_type="application/x-python-serialize",
             content_encoding="binary",
@@ -320,22 +320,52 @@ class InspectionContract:
         broker.publish([publish("x", "a", due=wall() + 60), publish("y", "b", due=wall() + 60)])
         consumer = consume("a")
         claim(consumer, 2)
-        assert broker.sizes() == {
-            "a": QueueSize(ready=3, delayed=1, leased=2),
-            "b": QueueSize(delayed=1),
-        }
+        if broker.counts_delayed:
+            delayed = {"a": QueueSize(ready=3, delayed=1, leased=2), "b": QueueSize(delayed=1)}
+            assert broker.sizes() == delayed
+        else:
+            assert broker.sizes() == {"a": QueueSize(ready=3, leased=2)}
 
     def test_purge_removes_what_nobody_holds(self, broker: Broker, consume: Consume) -> None:
         broker.publish(publishes(range(3)))
         broker.publish([publish("later", due=wall() + 60), publish("other", "elsewhere")])
         consumer = consume()
         held = claim_one(consumer)
-        assert broker.purge("work") == 3
+        # What is delayed counts, where it can be seen at all.
+        assert broker.purge("work") == 2 + broker.counts_delayed
         assert broker.purge("work") == 0
         assert broker.purge("no such queue") == 0
         assert broker.sizes() == {"work": QueueSize(leased=1), "elsewhere": QueueSize(ready=1)}
         consumer.requeue([held.receipt])
         assert ids(claim(consumer)) == [held.message.id]
+
+    def test_release_has_delayed_messages_come_at_once(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        if not broker.counts_delayed:
+            pytest.skip("what is delayed there cannot be seen, nor be had before its time")
+        later = [publish(str(n), due=wall() + 60 - n) for n in range(3)]
+        broker.publish([*later, publish("now"), publish("other", "elsewhere", due=wall() + 60)])
+        consumer = consume()
+        parked = claim_one(consumer)
+        consumer.defer(parked.receipt, wall() + 5, unknown=True)
+        assert broker.release("work") == 4
+        assert broker.release("work") == 0
+        assert broker.release("no such queue") == 0
+        assert broker.sizes() == {
+            "work": QueueSize(ready=4),
+            "elsewhere": QueueSize(delayed=1),
+        }
+        assert ids(claim(consumer)) == ["now", "2", "1", "0"]
+
+    def test_release_wakes_a_worker(self, broker: Broker, consume: Consume) -> None:
+        if not broker.counts_delayed:
+            pytest.skip("what is delayed there cannot be seen, nor be had before its time")
+        broker.publish([publish("1", due=wall() + 60)])
+        consumer = consume()
+        released = InAMoment(lambda: broker.release("work"))
+        assert wait_for(consumer).message.id == "1"
+        assert released.ago() < 1.0
 
     def test_workers_are_seen(self, broker: Broker, consume: Consume) -> None:
         assert broker.worker_seen() is None

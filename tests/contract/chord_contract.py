@@ -187,6 +187,8 @@ class ChordContract:
     def test_the_claim_passes_to_another_member_when_its_holder_is_gone(
         self, broker: Broker, store: ResultStore, consume: Consume
     ) -> None:
+        if not broker.leases_lapse:
+            pytest.skip("nobody knows who is gone: the member that was held brings the body itself")
         broker.publish(publishes(range(2)))
         first, second = consume(lease=0.05), consume()
         deliveries = claim(first)

@@ -77,7 +77,7 @@ class DeadLetterContract:
         sent = Message(
             id="1",
             task="demo.täsk",
-            headers='{"task": "demo.täsk", "id": "1", "retries": 2}'.encode(),
+            headers=b'{"task": "demo.t\\u00e4sk", "id": "1", "retries": 2}',
             body=bytes(range(256)),
             content_type="application/x-python-serialize",
             content_encoding="binary",

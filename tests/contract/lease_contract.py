@@ -36,6 +36,8 @@ class LeaseContract:
         assert not {d.receipt for d in claimed} & {d.receipt for d in again}
 
     def test_renewal_extends_a_lease(self, broker: Broker, consume: Consume) -> None:
+        if not broker.leases_lapse:
+            pytest.skip("its leases end with the connection of their holder, all at once")
         broker.publish(publishes(["kept", "lost"]))
         consumer, other = consume(lease=0.2), consume()
         kept, lost = (delivery.receipt for delivery in claim(consumer))
@@ -116,7 +118,8 @@ class LeaseContract:
         consumer.close()
         assert broker.sizes()["work"] == QueueSize(ready=3, leased=1)
         again = claim(other)
-        assert ids(again) == ["0", "1", "3"]
+        # Where what has started does not keep its place, it is the last.
+        assert ids(again) == (["0", "1", "3"] if broker.leases_lapse else ["1", "3", "0"])
         assert [(d.suspect, d.losses) for d in again] == [(False, 0)] * 3
         assert other.renew([first.receipt]) == {first.receipt}
 
@@ -168,7 +171,8 @@ class GivingBackContract:
         consumer = consume()
         due = wall() + 0.1
         assert consumer.defer(claim_one(consumer).receipt, due)
-        assert broker.sizes()["work"] == QueueSize(ready=2, delayed=1)
+        if broker.counts_delayed:
+            assert broker.sizes()["work"] == QueueSize(ready=2, delayed=1)
         eventually(lambda: wall() > due)
         again = claim(consumer)
         assert ids(again) == ["2", "3", "1"]
@@ -197,8 +201,9 @@ class GivingBackContract:
         for delivery in claim(consumer):
             known = delivery.message.task == "known.task"
             assert consumer.defer(delivery.receipt, wall() + 0.1, unknown=not known)
-        size = broker.sizes()["work"]
-        assert size == QueueSize(delayed=4, unknown={"lost.task": 2, "other.task": 1})
+        if broker.counts_delayed:
+            size = broker.sizes()["work"]
+            assert size == QueueSize(delayed=4, unknown={"lost.task": 2, "other.task": 1})
         again = [claim_when_ready(consumer) for _ in names]
         assert broker.sizes()["work"].unknown == {}
         for delivery in again:

@@ -228,7 +228,8 @@ class SettlementContract:
             publishes=(publish("retry", due=due), publish("now")),
         )
         assert consumer.commit([retry], store) == [SETTLED]
-        assert broker.sizes()["work"] == QueueSize(ready=1, delayed=1)
+        if broker.counts_delayed:
+            assert broker.sizes()["work"] == QueueSize(ready=1, delayed=1)
         assert claim_one(consumer).message.id == "now"
         assert claim_when_ready(consumer).message.id == "retry"
         assert wall() >= due

@@ -7,11 +7,14 @@ Fixtures as in ``broker_contract.py`` and ``result_store_contract.py``; here ``m
 from itertools import chain
 from statistics import median
 
+import pytest
+
 from celeriac.brokers.base import Broker
 from celeriac.clock import wall
 from celeriac.completion import SETTLED, Put
 from celeriac.message import QueueSize
 from celeriac.results.base import ResultStore
+from celeriac.results.memory import MemoryStore
 from tests.contract.broker_contract import QUICK, Consume, claim, claim_one, lose, wait_for
 from tests.contract.chord_contract import commit_one, member, with_body
 from tests.contract.result_store_contract import collect
@@ -58,8 +61,12 @@ class SharedBrokerContract:
         assert lose(consumer) == 1
         assert consumer.renew([receipt]) == {receipt}
         again = claim(consumer)
-        assert ids(again) == ["1", "2"]
-        assert [(d.suspect, d.losses) for d in again] == [(True, 1), (False, 0)]
+        assert {d.message.id: (d.suspect, d.losses) for d in again} == {
+            "1": (True, 1),
+            "2": (False, 0),
+        }
+        # Where what has started does not keep its place, it is the last.
+        assert ids(again) == (["1", "2"] if broker.leases_lapse else ["2", "1"])
 
     def test_a_worker_killed_between_the_two_commits_of_a_chord(
         self,
@@ -69,6 +76,10 @@ class SharedBrokerContract:
         consume: Consume,
         start: Start,
     ) -> None:
+        if isinstance(store, MemoryStore):
+            pytest.skip(
+                "members are counted in the result store, which no other process shares here"
+            )
         broker.publish(publishes(range(3)))
         child = start(other_process.complete_a_chord, make_broker, 3, 0.1)
         assert child.hear() == ["settled", "settled", "held"]

@@ -33,6 +33,7 @@ ADAPTERS = {
     "sqlite-apart": "the embedded file, results elsewhere: the order of the base class",
     "redis": "Redis, results in another database of the same server: commits are one script",
     "redis-apart": "Redis, results elsewhere: the order of the base class",
+    "amqp": "RabbitMQ, results elsewhere: the order of the base class",
 }
 
 
@@ -56,6 +57,11 @@ def make_broker(adapter: str, path: str, request: pytest.FixtureRequest) -> Call
         return lambda: server
     if adapter in REDIS:
         return partial(RedisBroker, request.getfixturevalue("redis_url"))
+    if adapter == "amqp":
+        # Imported here: other adapters are tested without the driver, too.
+        from tests.fixtures.rabbit_broker import make_rabbit_broker
+
+        return partial(make_rabbit_broker, request.getfixturevalue("rabbit_url"))
     return partial(SqliteBroker, path)
 
 
@@ -110,7 +116,7 @@ class TestRefusal(settlement.RefusalContract): ...
 class TestChord(chord.ChordContract): ...
 
 
-@pytest.mark.parametrize("adapter", ["sqlite", "redis"])
+@pytest.mark.parametrize("adapter", ["sqlite", "redis", "amqp"])
 class TestShared(shared.SharedBrokerContract): ...
 
 

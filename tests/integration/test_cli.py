@@ -335,6 +335,16 @@ class TestQueues:
         ]
         consumer.close()
 
+    def test_delayed_ones_are_released(self, url: str) -> None:
+        working.add.apply_async((1, 1), countdown=60)
+        working.add.apply_async((1, 1), queue="mail", countdown=60)
+        answer = celeriac("-A", APP, "queues", "--release", "celery", url=url)
+        assert answer.lines[0] == "celery: 1 delayed messages are ready"
+        assert [line.split() for line in answer.lines[2:]] == [
+            ["celery", "1", "0", "0"],
+            ["mail", "0", "1", "0"],
+        ]
+
     def test_purge(self, url: str) -> None:
         working.add.delay_many([(1, 1)] * 3)
         working.add.apply_async((1, 1), queue="mail")

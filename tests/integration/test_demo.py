@@ -206,3 +206,10 @@ class TestWhenSomethingGoesWrong:
         ended = small("demo.SECONDS = 0.05")
         assert ended.returncode == 1
         assert "the worker did not start" in ended.stdout
+
+
+def test_it_runs_on_redis(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER", redis_url)
+    ended = run("examples/stdlib_census/demo.py")
+    assert ended.returncode == 0, ended.stdout
+    assert f"broker     {redis_url}" in ended.stdout

@@ -3,7 +3,8 @@
 Python blocks open with the name of the file that they are; shell blocks are run one after the other,
 and a text block is what the shell block before it prints (``...`` stands for anything, an id for any
 id). Blocks that are marked to be run in a clone would run this very test, or the network: of those
-each ``make`` target is looked up.
+each ``make`` target is looked up. What a page says of servers is done by following the whole page with
+the address of one in the environment.
 """
 
 import os
@@ -18,21 +19,28 @@ from typing import NamedTuple
 
 import pytest
 
+from celeriac.settings import masked_url
 from tests.fixtures.waiting import eventually
+from tests.fixtures.worker import OVER_ALL, server_url
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(
-    r"(?P<clone><!-- in a clone -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    r"(?P<clone><!-- in a clone -->\n)?(?P<server><!-- with a server -->\n)?"
+    r"^```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-IN_A_CLONE = {". .venv/bin/activate"}
+IN_A_CLONE = {". .venv/bin/activate", 'pip install ".[redis,amqp]"'}
+WITH_A_SERVER = re.compile(
+    r"export CELERY_BROKER_URL=redis://localhost:6379/0\nceleriac -A tasks worker -l info\n"
+)
 
 
 class Block(NamedTuple):
     language: str
     text: str
     in_a_clone: bool
+    with_a_server: bool = False
 
 
 class Reader:
@@ -50,6 +58,8 @@ class Reader:
         if block.in_a_clone:
             for line in block.text.splitlines():
                 _possible_in_a_clone(line)
+        elif block.with_a_server:
+            assert WITH_A_SERVER.fullmatch(block.text), f"this is not followed:\n{block.text}"
         elif block.language == "python":
             self._save(block.text)
         elif block.language == "sh":
@@ -123,7 +133,10 @@ def _possible_in_a_clone(line: str) -> None:
 
 def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text("utf-8")
-    found = [Block(m["language"], m["text"], bool(m["clone"])) for m in BLOCK.finditer(text)]
+    found = [
+        Block(m["language"], m["text"], bool(m["clone"]), bool(m["server"]))
+        for m in BLOCK.finditer(text)
+    ]
     assert text.count("```") == 2 * len(found), f"{page} has a block that is not seen"
     return found
 
@@ -133,6 +146,21 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     reader = Reader(tmp_path)
     yield reader
     reader.leave()
+
+
+@pytest.fixture(params=[server for server in OVER_ALL if server != "file"])
+def url(request: pytest.FixtureRequest) -> str:
+    url = server_url(request)
+    assert url is not None
+    return url
+
+
+def test_the_readme_can_be_followed_with_a_server(url: str, reader: Reader) -> None:
+    reader.environment["CELERY_BROKER_URL"] = url
+    for block in blocks("README.md"):
+        reader.follow(block)
+    log = (reader.folder / "worker.log").read_text("utf-8")
+    assert f"broker     {masked_url(url)}" in log
 
 
 @pytest.mark.parametrize(("page", "files"), [("README.md", 2), ("docs/quickstart.md", 3)])

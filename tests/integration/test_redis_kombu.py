@@ -287,6 +287,40 @@ class TestRestoring:
         assert broker.consumer(["orders"]).sweep() == 1
         assert server.llen("orders") == 1
 
+    def test_also_with_a_separator_of_ones_own(self, redis_url: str, server: Any) -> None:
+        options = {**OPTIONS, "sep": "|"}
+        broker, peer = RedisBroker(redis_url, options=options), Peer(redis_url, **options)
+        Queue("orders", Exchange("shop"), "order")(peer.channel).declare()
+        Producer(peer.channel).publish({}, exchange="shop", routing_key="order")
+        assert peer.take("orders") is not None
+        age(server, VISIBILITY + 1)
+        assert broker.consumer(["orders"]).sweep() == 1
+        assert server.llen("orders") == 1
+        peer.close()
+        broker.close()
+
+    def test_behind_any_number_of_our_own(
+        self, broker: RedisBroker, peer: Peer, server: Any
+    ) -> None:
+        """Those wait for a worker of their queue, which may be away."""
+        broker.publish([publish(str(n), "elsewhere", priority=5) for n in range(150)])
+        age(server, VISIBILITY + 1)
+        peer.publish(id="theirs")
+        peer.take()
+        age(server, VISIBILITY + 1)
+        assert broker.consumer(["work"]).sweep() == 1
+        assert server.llen("work") == 1
+
+    def test_all_that_a_worker_has_lost_at_once(
+        self, broker: RedisBroker, peer: Peer, server: Any
+    ) -> None:
+        for number in range(250):
+            peer.publish(id=str(number))
+            peer.take()
+        age(server, VISIBILITY + 1)
+        assert broker.consumer(["work"]).sweep() == 250
+        assert server.hlen("unacked") == 0
+
     def test_what_cannot_be_read_stays(self, broker: RedisBroker, server: Any) -> None:
         server.hset("unacked", mapping={"tag": b"garbage", "other": b'["x"]'})
         server.zadd("unacked_index", {"tag": 1.0, "other": 1.0, "gone": 1.0})
@@ -312,7 +346,7 @@ class TestBindings:
         self, broker: RedisBroker, peer: Peer, kind: str, bound: str, key: str
     ) -> None:
         declared = queues.Queue("work", queues.Exchange("shop", kind), bound)
-        broker.look = lambda _: declared
+        broker.queues = {"work": declared}
         consumer = broker.consumer(["work"])
         Exchange("shop", type=kind)(peer.channel).declare()
         Producer(peer.channel).publish({}, exchange="shop", routing_key=key)
@@ -330,7 +364,7 @@ class TestBindings:
         server.flushall()
         for name, kind in exchanges.items():
             declared = queues.Queue("work", queues.Exchange(name, kind), "a.*.#")
-            broker.look = lambda _, declared=declared: declared
+            broker.queues = {"work": declared}
             broker.consumer(["work"])
         assert [server.smembers(key) for key in keys] == theirs
 

@@ -1,6 +1,7 @@
 """Redis in trouble: what is no message, keys of the wrong kind, refusals, silence; nothing is lost."""
 
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+import yaml
 
 from celeriac.brokers.redis.broker import RedisBroker
 from celeriac.completion import SETTLED, STALE, Completion, Put, Settlement
@@ -549,6 +551,11 @@ class TestStored:
             b'{"status":"SUCCESS","result":4}',
             b"\x80\x04\x95\x00}\x94(\x8c\x06status\x94\x8c\x07SUCCESS\x94",
             b"\x82\xa6status\xa7SUCCESS",
+            pickle.dumps({"status": "SUCCESS", "result": 4}, 2),
+            pickle.dumps({"status": "SUCCESS", "result": 4}, 5),
+            yaml.safe_dump(
+                {"status": "SUCCESS", "args": ["long" * 50], "traceback": None}
+            ).encode(),
         ],
     )
     def test_a_success_of_celery_stays(self, redis_url: str, server: Any, success: bytes) -> None:
@@ -558,12 +565,34 @@ class TestStored:
         assert server.get("celery-task-meta-1") == success
         store.close()
 
-    def test_a_failure_that_speaks_of_success_does_not(self, redis_url: str, server: Any) -> None:
+    @pytest.mark.parametrize(
+        "failure",
+        [
+            b'{"status": "FAILURE", "result": {"exc_type": "SUCCESS"}}',
+            pickle.dumps({"status": "RETRY", "result": "SUCCESS"}, 4),
+            b"\x82\xa6status\xa5RETRY\xa6result\xa7SUCCESS",
+            yaml.safe_dump({"status": "X", "args": ["SUCCESS", "a\n\nstatus: SUCCESS\n"]}).encode(),
+        ],
+        ids=["json", "pickle", "msgpack", "yaml"],
+    )
+    def test_what_speaks_of_success_and_is_none_does_not(
+        self, redis_url: str, server: Any, failure: bytes
+    ) -> None:
         store = RedisStore(redis_url)
-        failure = b'{"status": "FAILURE", "result": {"exc_type": "SUCCESS"}}'
         server.set("celery-task-meta-1", failure)
         store.put([Put("celery-task-meta-1", b'{"status": "SUCCESS"}', state=SUCCESS)])
         assert server.get("celery-task-meta-1") == b'{"status": "SUCCESS"}'
+        store.close()
+
+    def test_what_is_said_of_a_success_ends_with_it(self, redis_url: str, server: Any) -> None:
+        """Celery forgets a document of ours, and not what stands beside it; the id is used again."""
+        store = RedisStore(redis_url)
+        store.put([Put("celery-task-meta-1", b"opaque", state=SUCCESS)])
+        server.delete("celery-task-meta-1")
+        store.put([Put("celery-task-meta-1", b"begun", state=STARTED)])
+        store.put([Put("celery-task-meta-1", b"done", state=SUCCESS)])
+        store.put([Put("celery-task-meta-1", b"late", state=STARTED)])
+        assert server.get("celery-task-meta-1") == b"done"
         store.close()
 
     def test_every_key_has_an_owner_or_ends_by_itself(self, redis_url: str, server: Any) -> None:

@@ -14,16 +14,18 @@ from tests.fixtures.apps import resulting
 from tests.fixtures.apps.resulting import app
 from tests.fixtures.gate import Gate
 from tests.fixtures.waiting import eventually
-from tests.fixtures.worker import APPS, WorkerProcess, connected
+from tests.fixtures.worker import APPS, SERVERS, WorkerProcess, connected, server_url
 
 APP = f"{APPS}.resulting"
 WAIT = 10.0
 
 
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+@pytest.fixture(scope="module", params=SERVERS)
+def worker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkerProcess]:
     with (
-        connected(app, tmp_path_factory.mktemp("results")) as url,
+        connected(app, tmp_path_factory.mktemp("results"), server_url(request)) as url,
         WorkerProcess(APP, url) as process,
     ):
         yield process.ready()

@@ -4,14 +4,17 @@
 which is away or refuses, or a receipt which is lost, are in ``tests/unit/test_completer.py``.
 """
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from celeriac import states
+from celeriac.brokers.redis.broker import RedisBroker
 from celeriac.brokers.sqlite.broker import SqliteBroker
 from celeriac.exceptions import (
     EncodeError,
@@ -26,7 +29,7 @@ from celeriac.wire.task import Call, encode_headers
 from tests.fixtures.apps.settling import app
 from tests.fixtures.gate import Gate
 from tests.fixtures.waiting import eventually
-from tests.fixtures.worker import APPS, WorkerProcess, connected
+from tests.fixtures.worker import APPS, SERVERS, WorkerProcess, connected, server_url
 
 APP = f"{APPS}.settling"
 LIMIT = Settings().task_delivery_limit
@@ -35,9 +38,9 @@ WAIT = 10.0
 Send = Callable[..., AsyncResult[Any]]
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with connected(app, tmp_path_factory.mktemp("settlement")) as url:
+@pytest.fixture(scope="module", params=SERVERS)
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with connected(app, tmp_path_factory.mktemp("settlement"), server_url(request)) as url:
         yield url
 
 
@@ -330,14 +333,16 @@ class TestBeforeItRuns:
     )
     def test_undecodable(self, policy: str, changes: dict[str, Any], words: str) -> None:
         name = f"succeed.{policy}"
-        call = Call(task=name, id=f"odd-{policy}", origin="", argsrepr="", kwargsrepr="")
+        id_ = f"odd-{words}-{policy}"
+        call = Call(task=name, id=id_, origin="", argsrepr="", kwargsrepr="")
         good: dict[str, Any] = {"headers": encode_headers(call), "body": b"[[], {}, {}]"}
-        message = Message(id=f"odd-{words}-{policy}", task=name, **{**good, **changes})
+        message = Message(id=id_, task=name, **{**good, **changes})
         app.broker.publish([Publish(queue="celery", message=message)])
         letter = eventually(lambda: letter_of(app.AsyncResult(message.id)))
         assert letter is not None
         assert words in letter.reason
-        assert letter.message == message
+        # Servers that keep no name apart tell that of the headers, if they can be read.
+        assert letter.message in (message, replace(message, task=""))
 
     def test_unknown_task(self, worker: WorkerProcess) -> None:
         result = app.send_task("nobody.knows")
@@ -401,10 +406,22 @@ class TestParentDiedBeforeCommit:
             worker.ready()
             run = gate.visitor()
             # Its start is on record this time: to vanish again would count.
-            place = cast(SqliteBroker, app.broker).database
-            [row] = place.read("SELECT suspect, started, losses FROM message")
-            assert tuple(row) == (1, 1, 0)
+            assert started_suspects() == 1
             run.let_go()
             assert result.get(WAIT) == "go"
             worker.stop()
         assert app.broker.sizes() == {}
+
+
+def started_suspects() -> int:
+    """Return how many messages are held whose holder vanished before, and whose run is on record."""
+    broker = app.broker
+    if isinstance(broker, SqliteBroker):
+        query = "SELECT count(*) FROM message WHERE suspect = 1 AND started = 1 AND losses = 0"
+        count: int = broker.database.read(query)[0][0]
+        return count
+    assert isinstance(broker, RedisBroker)
+    started = broker._link.call("SMEMBERS", broker._keys.started)
+    entries = broker._link.call("HMGET", broker._keys.unacked, *started)
+    fates = [json.loads(entry)[0]["celeriac"] for entry in entries]
+    return sum(suspect == 1 and losses == 0 for _, suspect, losses, *_ in fates)

@@ -20,7 +20,7 @@ from tests.fixtures.apps.working import app
 from tests.fixtures.gate import Gate
 from tests.fixtures.system import resident
 from tests.fixtures.waiting import eventually
-from tests.fixtures.worker import APPS, WorkerProcess, connected
+from tests.fixtures.worker import APPS, SERVERS, WorkerProcess, connected, server_url
 
 APP = f"{APPS}.working"
 WAIT = 10.0
@@ -30,9 +30,9 @@ PUNCTUAL = 0.3
 StartWorker = Callable[..., WorkerProcess]
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with connected(app, tmp_path_factory.mktemp("worker")) as url:
+@pytest.fixture(scope="module", params=SERVERS)
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with connected(app, tmp_path_factory.mktemp("worker"), server_url(request)) as url:
         yield url
 
 

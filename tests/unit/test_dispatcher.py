@@ -112,9 +112,20 @@ class TestLater:
         held = delivery(message(eta=at(60)), receipt="7:7")
         assert dispatcher().admit(held) == Deferred("7:7", NOW + 60)
 
-    @pytest.mark.parametrize("seconds", [-60, 0, 1])
+    @pytest.mark.follows("CALL-03")
+    def test_so_does_one_that_came_a_moment_too_early(self) -> None:
+        held = delivery(message(eta=at(0.2)), receipt="7:7")
+        assert dispatcher().admit(held) == Deferred("7:7", NOW + 0.2)
+
+    @pytest.mark.parametrize("seconds", [-60, 0])
     def test_a_message_whose_time_is_here_runs(self, seconds: float) -> None:
         flown(dispatcher().admit(delivery(message(eta=at(seconds)))))
+
+    def test_one_that_was_sent_back_is_not_sent_back_for_a_clock_that_is_behind(self) -> None:
+        flown(dispatcher().admit(delivery(message(eta=at(1)), claims=2)))
+        assert dispatcher().admit(delivery(message(eta=at(1.1)), claims=2)) == Deferred(
+            "1:1", NOW + 1.1
+        )
 
 
 class TestUnknown:

@@ -72,6 +72,16 @@ class TestPriorities:
         with pytest.raises(ImproperlyConfigured, match=rf"priority {priority} "):
             find(task_routes={NAME: {"priority": priority}})
 
+    def test_that_of_the_running_message_is_kept_though_no_call_can_have_it(self) -> None:
+        """What Celery puts behind the others on Redis is below 0; a retry of it is, too."""
+        token = current.set(Context(delivery_info={"priority": -9}, called_directly=False))
+        try:
+            assert find({"priority": -9}).priority == -9
+            with pytest.raises(ImproperlyConfigured, match=r"priority -3 "):
+                find({"priority": -3})
+        finally:
+            current.reset(token)
+
     @pytest.mark.follows("CALL-22")
     def test_that_of_the_caller_also_with_a_queue(self) -> None:
         """Celery forgets it there."""

@@ -95,6 +95,7 @@ def test_the_second_column_is_celerys() -> None:
 def test_the_columns_differ_where_the_design_says() -> None:
     ours, theirs = Settings(), celery_column()
     assert {name: (getattr(ours, name), value) for name, value in theirs.items()} == {
+        "broker_heartbeat": (20.0, 120.0),
         "broker_url": (None, "amqp://"),
         "result_backend": (None, "disabled://"),
         "result_extended": (True, False),

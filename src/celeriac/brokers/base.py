@@ -14,7 +14,7 @@ the broker was opened with; then nothing, or on ``commit`` perhaps everything, w
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -37,10 +37,6 @@ LEASE = 20.0
 """Seconds after which a lease that was not renewed may be taken by others."""
 
 
-Look = Callable[[str], Queue]
-"""Returns the declaration of the queue of this name."""
-
-
 def plain_queue(name: str) -> Queue:
     """Return the declaration of a queue that nobody has declared: a direct exchange of its name."""
     return Queue(name, Exchange(name), name)
@@ -51,8 +47,14 @@ class Broker(ABC):
 
     url: str
     """The address it was opened with, passwords masked."""
-    look: Look = staticmethod(plain_queue)
-    """Where the declarations of queues are found, for servers that keep them. Set by the owner."""
+    queues: Mapping[str, Queue] = {}
+    """The declarations that its owner knows, by name, for servers that keep them. They may grow."""
+    counts_delayed: bool = True
+    """Whether ``sizes`` tells of delayed messages, and ``purge`` removes them. RabbitMQ cannot."""
+    leases_lapse: bool = True
+    """Whether a lease ends when it is not renewed in time. Else all of a holder end with his
+    connection, and a run whose start is on record goes to the tail of its queue.
+    """
 
     @property
     @abstractmethod
@@ -61,6 +63,10 @@ class Broker(ABC):
 
         Where only the server knows it, it is asked, and this raises OperationalError when it is away.
         """
+
+    def declaration(self, name: str) -> Queue:
+        """Return the declaration of a queue; one that nobody has declared is a plain one."""
+        return self.queues.get(name) or plain_queue(name)
 
     @abstractmethod
     def publish(self, publishes: Sequence[Publish]) -> None:
@@ -87,6 +93,14 @@ class Broker(ABC):
     @abstractmethod
     def purge(self, queue: str) -> int:
         """Remove all messages of a queue that no worker holds; return how many there were."""
+
+    @abstractmethod
+    def release(self, queue: str) -> int:
+        """Have the delayed messages of a queue come at once, the soonest first; return how many.
+
+        They go to the tail of the queue. A worker of Celeriac that claims one whose task has a time
+        gives it back until then; other workers may not. What is in a worker's hands is left alone.
+        """
 
     @abstractmethod
     def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:

@@ -83,6 +83,10 @@ class MemoryBroker(Broker):
         with self._server as server:
             return server.purge(queue)
 
+    def release(self, queue: str) -> int:
+        with self._server as server:
+            return server.release(queue)
+
     def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
         with self._server as server:
             return [letter for letter in reversed(server.dead) if is_selected(letter, which)][
@@ -323,6 +327,17 @@ class _Server:
         else:
             ready = self._ready.setdefault(entry.queue, [])
             heappush(ready, (-entry.message.priority, entry.seq, entry))
+
+    def release(self, queue: str) -> int:
+        """Have the delayed messages of a queue come at once."""
+        chosen = [one for one in sorted(self._delayed) if one[2].queue == queue]
+        self._delayed = [one for one in self._delayed if one[2].queue != queue]
+        heapify(self._delayed)
+        for _, _, entry in chosen:
+            entry.seq = next(self._numbers)
+            self._place(entry, None)
+        self.changed.notify_all()
+        return len(chosen)
 
     def _promote(self) -> None:
         now = wall()

@@ -7,6 +7,7 @@ from celeriac.exceptions import ImproperlyConfigured
 from celeriac.settings import Settings, masked_url
 
 EMBEDDED = ("sqlite", "memory")
+RABBITMQ = ("amqp", "pyamqp", "amqps")
 REDIS = (
     "redis",
     "rediss",
@@ -72,25 +73,43 @@ def _redis(url: str, settings: Settings) -> Broker:
     return RedisBroker(url, settings.broker_timeout, broker_options(settings))
 
 
+def _amqp(url: str, settings: Settings) -> Broker:
+    try:
+        from celeriac.brokers.amqp.broker import AmqpBroker
+    except ImportError as error:
+        raise missing_driver("broker_url", url, "amqp", error) from error
+    return AmqpBroker(url, settings.broker_timeout, broker_options(settings))
+
+
 OPENERS = {
     "sqlite": _sqlite,
     "memory": _memory,
+    **dict.fromkeys(RABBITMQ, _amqp),
     **dict.fromkeys(REDIS, _redis),
 }
-SCHEMES = ("sqlite", "memory", "redis", "rediss", "unix", "sentinel")
+SCHEMES = ("sqlite", "memory", "amqp", "amqps", "redis", "rediss", "unix", "sentinel")
 
 
 def broker_options(settings: Settings) -> dict[str, Any]:
-    """Return ``broker_transport_options``, and what other settings say that adapters need to know.
+    """Return ``broker_transport_options``, over what other settings say that adapters need to know.
 
-    ``ssl`` is ``broker_use_ssl``, ``failover_strategy`` is ``broker_failover_strategy``.
+    ``ssl`` is ``broker_use_ssl``; ``exchange_type`` and ``queue_arguments`` are those of queues that
+    nobody has declared.
     """
-    options = dict(settings.broker_transport_options)
-    if settings.broker_failover_strategy is not None:
-        options["failover_strategy"] = settings.broker_failover_strategy
-    if settings.broker_use_ssl:
-        options["ssl"] = settings.broker_use_ssl
-    return options
+    arguments: dict[str, Any] = {}
+    if settings.task_create_missing_queue_type == "quorum":
+        arguments["x-queue-type"] = "quorum"
+    if settings.task_queue_max_priority is not None:
+        arguments["x-max-priority"] = settings.task_queue_max_priority
+    return {
+        "delayed_queue_type": settings.broker_native_delayed_delivery_queue_type,
+        "exchange_type": settings.task_create_missing_queue_exchange_type,
+        "failover_strategy": settings.broker_failover_strategy,
+        "heartbeat": settings.broker_heartbeat,
+        "queue_arguments": arguments,
+        "ssl": settings.broker_use_ssl,
+        **settings.broker_transport_options,
+    }
 
 
 def missing_driver(setting: str, url: str, extra: str, error: ImportError) -> ImproperlyConfigured:

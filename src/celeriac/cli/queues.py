@@ -8,9 +8,16 @@ from celeriac.wire.legible import escaped
 
 @click.command()
 @app_option
-def queues(spec: str) -> None:
+@click.option(
+    "--release",
+    metavar="NAMES",
+    help="Have delayed messages of these queues come at once, for Celery workers to keep.",
+)
+def queues(spec: str, release: str | None) -> None:
     """Show what each queue holds: ready, delayed, in the hands of workers, unknown tasks."""
     app = load(spec)
+    for name in listed_names(release, "--release"):
+        click.echo(f"{name}: {app.broker.release(name)} delayed messages are ready")
     sizes = app.broker.sizes()
     if not sizes:
         click.echo("all queues are empty")

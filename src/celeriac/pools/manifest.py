@@ -43,8 +43,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     tasks: tuple[TaskOptions, ...]
     queues: tuple[str, ...]
     """The queues to consume."""
-    declarations: tuple[Queue, ...] = ()
-    """Their declarations, for servers that keep them."""
+    declared: tuple[Queue, ...] = ()
+    """How the queues that the app knows are declared, where the broker has declarations."""
     receivers: frozenset[str]
     """Names of the signals that have receivers."""
     content_types: frozenset[str] = frozenset({"application/json"})

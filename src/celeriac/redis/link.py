@@ -12,7 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from redis import exceptions as driver
 from redis.connection import Connection
@@ -24,6 +24,7 @@ from celeriac.redis.scripts import Script
 Argument = str | bytes | int | float
 Command = tuple[Argument, ...]
 Answer = TypeVar("Answer")
+P = ParamSpec("P")
 
 IDLE = 0.25
 """Seconds after which a connection is looked at before it is used again: it may have been closed."""
@@ -68,14 +69,13 @@ class Link:
 
     def call(self, *command: Argument) -> Any:
         """Run one command and return its reply. Raises OperationalError."""
-        return self.attempt(lambda connection: _exchange(connection, command))
+        return self.attempt(_exchange, command)
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one round trip, one by one; return their replies. Raises OperationalError."""
         if not commands:
             return []
-        replies: list[Any] = self.attempt(lambda connection: _exchange_all(connection, commands))
-        return replies
+        return self.attempt(_exchange_all, commands)
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands as one step; return their replies. Raises OperationalError."""
@@ -89,7 +89,7 @@ class Link:
     def run(self, script: Script, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Any:
         """Run a script as one step; return what it returns. Raises OperationalError."""
         parts = (len(keys), *keys, *arguments)
-        return self.attempt(lambda connection: _evaluate(connection, script, parts))
+        return self.attempt(_evaluate, script, parts)
 
     def connect(self, protocol: int = 3) -> Connection:
         """Return a connection of the caller's own, which gets pushed messages. Raises OperationalError."""
@@ -133,12 +133,14 @@ class Link:
         while self._free:
             self._free.pop()[0].disconnect()
 
-    def attempt(self, work: Callable[[Connection], Answer]) -> Answer:
+    def attempt(
+        self, work: Callable[Concatenate[Connection, P], Answer], *args: P.args, **kwargs: P.kwargs
+    ) -> Answer:
         """Do something with a connection; return what that returns. Raises OperationalError."""
         connection = None
         try:
             connection = self._take()
-            answer = work(connection)
+            answer = work(connection, *args, **kwargs)
         except (driver.RedisError, OSError) as error:
             if connection is not None:
                 self._give_up(connection, error)

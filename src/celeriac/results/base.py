@@ -26,6 +26,8 @@ class ResultStore(ABC):
 
     url: str
     """The address it was opened with, passwords masked."""
+    reply_to: str | None = None
+    """The queue that callers of this process have results sent to; None where a store keeps them."""
     max_bytes: int = 256 * 1024 * 1024
     """The largest document it takes."""
 

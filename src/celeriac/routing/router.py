@@ -235,7 +235,7 @@ class Router:
             priority = self.settings.task_default_priority
         if priority is None:
             return None if "priority" in merged else 0
-        if not 0 <= priority <= 255:
+        if not 0 <= priority <= 255 and not _came_with(priority):
             raise ImproperlyConfigured(
                 f"priority {priority} is out of range; write a whole number from 0 to 255, "
                 "where higher is sooner"
@@ -310,6 +310,16 @@ class Router:
         own = queue.exchange.delivery_mode if queue is not None else None
         mode = merged.get("delivery_mode") or own or self.settings.task_default_delivery_mode
         return as_delivery_mode(mode) or 2
+
+
+def _came_with(priority: int) -> bool:
+    """Whether the running task's own message has this priority.
+
+    It may be one that no call can have: what Celery puts behind the others on Redis has one below 0.
+    A retry has that again, and what inherits it.
+    """
+    request = running()
+    return request is not None and request.delivery_info.get("priority") == priority
 
 
 def _name(exchange: Any) -> str | None:

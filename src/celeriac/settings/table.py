@@ -77,11 +77,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     broker_connection_retry_on_startup: Annotated[bool | None, Setting("*", read=True)] = None
     broker_connection_timeout: Annotated[float | None, Setting("*")] = 4.0
     broker_failover_strategy: Annotated[str | None, Setting("*", read=True)] = None
-    broker_heartbeat: Annotated[float | None, Setting("*")] = 120.0
+    broker_heartbeat: Annotated[float | None, Setting("*", celery=120.0, read=True)] = 20.0
     broker_heartbeat_checkrate: Annotated[float, Setting("*")] = 3.0
     broker_host: Annotated[str | None, Setting("*")] = None
     broker_login_method: Annotated[str | None, Setting("*")] = None
-    broker_native_delayed_delivery_queue_type: Annotated[str, Setting("*")] = "quorum"
+    broker_native_delayed_delivery_queue_type: Annotated[str, Setting("*", read=True)] = "quorum"
     broker_password: Annotated[str | None, Setting("*")] = None
     broker_pool_acquire_timeout: Annotated[float | None, Setting("*")] = None
     broker_pool_limit: Annotated[int | None, Setting("*")] = 10
@@ -176,7 +176,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     result_extended: Annotated[bool, Setting("CELERY_*", celery=False, read=True)] = True
     result_failure_expires: Annotated[float | None, Setting("CELERY_*", read=True)] = None
-    result_persistent: Annotated[bool | None, Setting("CELERY_*")] = None
+    result_persistent: Annotated[bool | None, Setting("CELERY_*", read=True)] = None
     result_serializer: Annotated[str, Setting("CELERY_*", read=True)] = "json"
 
     # -- serialization

@@ -105,6 +105,7 @@ def upgraded(message: Message, accept: frozenset[str]) -> Message:
         given["group"] = body["taskset"]
     found = {name: _plain(name, value) for name, value in given.items()} | headers
     found["root_id"] = found.get("root_id") or found.get("id")
+    found.setdefault("lang", None)
     try:
         written = json.encode(found, "headers")
     except EncodeError as error:

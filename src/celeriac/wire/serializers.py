@@ -36,6 +36,7 @@ __all__ = [
     "PLAIN",
     "accepted",
     "content_type_of",
+    "form_of",
     "decode",
     "disable_insecure_serializers",
     "enable_insecure_serializers",
@@ -239,10 +240,15 @@ def accepted(names: tuple[str, ...]) -> frozenset[str]:
 
 def content_type_of(name: str) -> str:
     """Return the content type of a serializer. Raises ImproperlyConfigured for an unknown one."""
+    return form_of(name)[0]
+
+
+def form_of(name: str) -> tuple[str, str]:
+    """Return content type and encoding of a serializer. Raises ImproperlyConfigured for an unknown one."""
     found = _named(name)
     if found is None:
         raise ImproperlyConfigured(_unknown(name))
-    return found.content_type
+    return found.content_type, found.content_encoding
 
 
 def is_type(content_type: str) -> bool:

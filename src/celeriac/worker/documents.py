@@ -30,7 +30,7 @@ class Documents:
     def put(self, message: Message, document: bytes, state: str) -> Put:
         """Return a document of a child, ready for the store."""
         ttl = self._failure_ttl if state == states.FAILURE else self._ttl
-        return Put(task_key(message.id), document, ttl, state)
+        return Put(task_key(message.id), document, ttl, state, message.reply_to)
 
     def failure(
         self,

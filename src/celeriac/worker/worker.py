@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from celeriac.backoff import exponential, spread
-from celeriac.brokers.base import Broker, plain_queue
+from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import open_broker
 from celeriac.exceptions import (
     CeleriacError,
@@ -286,9 +286,8 @@ def _opened(manifest: Manifest, settings: Settings) -> tuple[Broker, ResultStore
             "for the embedded file"
         )
     broker = open_broker(manifest.broker, settings)
-    declared = {queue.name: queue for queue in manifest.declarations}
-    broker.look = lambda name: declared.get(name) or plain_queue(name)
-    return broker, open_store(manifest.store, settings)
+    broker.queues = {queue.name: queue for queue in manifest.declared}
+    return broker, open_store(manifest.store, settings, lambda: broker)
 
 
 def _attempts(broker: Broker, settings: Settings) -> float:

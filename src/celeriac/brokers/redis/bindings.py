@@ -8,24 +8,24 @@ import re
 from collections.abc import Iterable
 
 from celeriac.queues import Binding, Queue
-from celeriac.redis.keys import SEPARATOR, Keys
+from celeriac.redis.keys import Keys
 from celeriac.redis.link import Command, Link
 
 
 def declarations(keys: Keys, queue: Queue) -> list[Command]:
     """Return the commands that tell the server which exchanges lead to a queue, as kombu does."""
     return [
-        ("SADD", key, _member(one, queue.name))
+        ("SADD", key, _member(keys, one, queue.name))
         for one in queue.all_bindings
         if one.exchange.name
         for key in keys.bindings(one.exchange.name)
     ]
 
 
-def _member(binding: Binding, queue: str) -> str:
+def _member(keys: Keys, binding: Binding, queue: str) -> str:
     key = binding.routing_key
     pattern = _pattern(key) if binding.exchange.type == "topic" else ""
-    return SEPARATOR.join((key, pattern, queue))
+    return keys.separator.join((key, pattern, queue))
 
 
 def _pattern(key: str) -> str:
@@ -39,7 +39,7 @@ def queues_of(link: Link, keys: Keys, exchange: str, key: str) -> list[str]:
     if not exchange:
         return [key]
     members: Iterable[bytes] = link.call("SMEMBERS", keys.binding(exchange))
-    rows = [member.decode().split(SEPARATOR) for member in members]
+    rows = [member.decode().split(keys.separator) for member in members]
     return sorted({row[2] for row in rows if len(row) == 3 and _leads(row[0], row[1], key)})
 
 

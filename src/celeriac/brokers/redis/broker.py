@@ -26,6 +26,7 @@ from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 
 PURGE = script("entries", "purge")
+RELEASE = script("entries", "later", "release")
 REVIVE = script("entries", "send", "revive")
 
 PAGE = 200
@@ -52,17 +53,46 @@ class RedisBroker(Broker):
         return f"redis:{self._link.server}"
 
     def publish(self, publishes: Sequence[Publish]) -> None:
+        if (lane := self._one_lane(publishes)) is not None:
+            # The usual case, and one command: all or none of it is done, too.
+            self._link.call("LPUSH", lane, *map(self._posting.ordinary, publishes))
+            return
+        if any(publish.declaration for publish in publishes):
+            publishes = self._reply(publishes)
         if any(publish.exchange for publish in publishes):
             publishes = [self._with_bindings(publish) for publish in publishes]
-        if len(publishes) == 1 and publishes[0].queue in self._known and not publishes[0].copies:
-            plain = self._posting.plain(publishes[0])
-            if plain is not None:
-                self._link.call("LPUSH", *plain)
-                return
         if publishes:
             self._run(PUBLISH, *self._posting.sent(publishes))
             # The script has told the server the names of these queues.
             self._known.update(publish.queue for publish in publishes)
+
+    def _reply(self, publishes: Sequence[Publish]) -> list[Publish]:
+        """Send what goes to queues that end by themselves; return the others.
+
+        Such a list is deleted when nobody has touched it for that long: its reader may be gone.
+        """
+        replies = [p for p in publishes if p.declaration and p.declaration.expires]
+        commands: list[Command] = []
+        for reply in replies:
+            lane = self._keys.lane(reply.queue, 0)
+            assert reply.declaration is not None and reply.declaration.expires is not None
+            life = round(reply.declaration.expires * 1000)
+            commands.append(("LPUSH", lane, self._posting.ordinary(reply)))
+            commands.append(("PEXPIRE", lane, life))
+        self._link.pipeline(commands)
+        return [publish for publish in publishes if publish not in replies]
+
+    def _one_lane(self, publishes: Sequence[Publish]) -> str | None:
+        """Return the list that all of these messages go to, ready and without a word beside it."""
+        for publish in publishes:
+            if publish.due is not None or publish.message.priority or publish.copies:
+                return None
+            if publish.declaration is not None:
+                return None
+            if publish.queue != publishes[0].queue or publish.exchange:
+                return None
+        queue = publishes[0].queue if publishes else ""
+        return self._keys.lane(queue, 0) if queue in self._known else None
 
     def _with_bindings(self, publish: Publish) -> Publish:
         """Return the message with the queues that others have bound to its exchange, too."""
@@ -78,7 +108,7 @@ class RedisBroker(Broker):
     def consumer(
         self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
     ) -> RedisConsumer:
-        declared = [self.look(name) for name in queues]
+        declared = [self.declaration(name) for name in queues]
         return RedisConsumer(self._link, self._posting, declared, lease, turns=turns)
 
     # -- what is where
@@ -132,6 +162,12 @@ class RedisBroker(Broker):
         while more:
             count, more = self._run(PURGE, queue, *self._keys.steps)
             total += count
+        return total
+
+    def release(self, queue: str) -> int:
+        total = 0
+        while moved := self._run(RELEASE, queue):
+            total += moved
         return total
 
     def worker_seen(self) -> float | None:

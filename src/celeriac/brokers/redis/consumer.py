@@ -41,7 +41,7 @@ from celeriac.results.base import task_key
 if TYPE_CHECKING:
     from celeriac.results.base import ResultStore
 
-CLAIM = script("entries", "claim")
+CLAIM = script("entries", "later", "claim")
 COMMIT = script("entries", "put", "send", "commit")
 DEFER = script("entries", "defer")
 PUBLISH = script("entries", "send", "publish")
@@ -92,15 +92,18 @@ class RedisConsumer(Consumer):
         self._together: dict[str, bool] = {}
         self._seen = float("-inf")
         self._closed = False
-        self._announce(queues)
+        # Who reads only what ends by itself, replies, is a caller.
+        lasting = [queue.name for queue in queues if not queue.private]
+        self._worker = self._owner if lasting else ""
+        self._announce(queues, lasting)
 
-    def _announce(self, queues: Sequence[Queue]) -> None:
+    def _announce(self, queues: Sequence[Queue], lasting: Sequence[str]) -> None:
         self._renewed(())
         bound = [one for queue in queues for one in declarations(self._keys, queue)]
-        known: list[Command] = [
-            ("SADD", self._keys.queues, *self._queues),
-            ("EXPIRE", self._keys.queues, KNOWN_FOR),
-        ]
+        known: list[Command] = []
+        if lasting:
+            known.append(("SADD", self._keys.queues, *lasting))
+            known.append(("EXPIRE", self._keys.queues, KNOWN_FOR))
         self._link.pipeline([*known, *bound])
 
     def _run(self, script: Script, *arguments: Argument) -> Any:
@@ -151,7 +154,7 @@ class RedisConsumer(Consumer):
 
     def _renewed(self, receipts: Sequence[str]) -> set[str]:
         began = monotonic()
-        workers, *told = self._run(RENEW, self._owner, self.lease, *receipts)
+        workers, *told = self._run(RENEW, self._worker, self.lease, *receipts)
         self._doorbell.company = workers
         self._seen = monotonic()
         lost = {receipt.decode() for receipt in told}

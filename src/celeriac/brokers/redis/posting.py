@@ -63,14 +63,9 @@ class Posting:
             self._pid, self._owner, self._numbers = os.getpid(), secrets.token_hex(6), count(1)
         return f"{self._owner}:{next(self._numbers)}"
 
-    def plain(self, publish: Publish) -> tuple[str, bytes] | None:
-        """Return list and envelope of a message that can go there at once; None for all others."""
-        priority = self.turned(publish.message.priority)
-        if priority > 0 or (publish.due is not None and publish.due > wall()):
-            return None
-        step = self.keys.step(-priority)
-        text = envelope.written(publish, self.tag(), min(-priority, 9))
-        return self.keys.lane(publish.queue, step), text
+    def ordinary(self, publish: Publish) -> bytes:
+        """Return the envelope of a message that is ready and has no priority."""
+        return envelope.written(publish, self.tag(), 0)
 
     def sent(self, publishes: Sequence[Publish]) -> list[Argument]:
         """Return the arguments of ``send.lua`` for these messages, and for their copies."""

@@ -15,13 +15,16 @@ from celeriac.redis.link import Link
 from celeriac.redis.scripts import script
 
 RESTORE = script("entries", "restore")
-RELEASE = script("release")
+UNLOCK = script("unlock")
 
 EVERY = 10.0
 """Seconds between two looks."""
 MUTEX = 300_000
 """Milliseconds after which another worker may look, if this one does not come back."""
-AT_MOST = 100
+AT_MOST = 1000
+"""Messages that are put back before the thread has to see to something else; the rest follows soon."""
+PAGE = 200
+"""Entries that are read in one round trip."""
 OURS = 3
 """Colons in the tags of our own entries; Celery's have none."""
 
@@ -46,12 +49,25 @@ class Restoring:
         if not self._link.call("SET", mutex, token, "NX", "PX", MUTEX):
             return 0
         try:
-            return sum(self._restore(tag, score) for tag, score in self._lost())
+            restored = self._restore_all()
         finally:
-            self._link.run(RELEASE, (mutex,), (token,))
+            self._link.run(UNLOCK, (mutex,), (token,))
+        if restored >= AT_MOST:
+            self._looked = float("-inf")
+        return restored
 
-    def _lost(self) -> list[tuple[str, bytes]]:
+    def _restore_all(self) -> int:
+        """Put back what is lost, whatever lies before it: messages of ours, and what cannot go back."""
         until = time() - self._posting.visibility
+        restored = stayed = 0
+        while restored < AT_MOST and (page := self._page(until, stayed)):
+            back = sum(self._restore(tag, score) for tag, score in page if tag.count(":") < OURS)
+            restored += back
+            stayed += len(page) - back
+        return restored
+
+    def _page(self, until: float, first: int) -> list[tuple[str, bytes]]:
+        """Return some of the entries that are that old, and their scores as the server writes them."""
         found = self._link.call(
             "ZRANGEBYSCORE",
             self._keys.unacked_index,
@@ -59,11 +75,11 @@ class Restoring:
             until,
             "WITHSCORES",
             "LIMIT",
-            0,
-            AT_MOST,
+            first,
+            PAGE,
         )
         pairs = zip(found[::2], found[1::2], strict=True)
-        return [(tag.decode(), score) for tag, score in pairs if tag.count(b":") < OURS]
+        return [(tag.decode(errors="replace"), score) for tag, score in pairs]
 
     def _restore(self, tag: str, score: bytes) -> int:
         entry = self._link.call("HGET", self._keys.unacked, tag)

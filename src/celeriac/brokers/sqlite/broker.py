@@ -94,6 +94,13 @@ class SqliteBroker(Broker):
         with self.database.write(durable=True) as connection:
             return connection.execute(SQL["purge"], (queue,)).rowcount
 
+    def release(self, queue: str) -> int:
+        with self.database.write(durable=True) as connection:
+            delayed = connection.execute(SQL["delayed"], (queue,)).fetchall()
+            connection.executemany(SQL["release"], delayed)
+        self.ring({queue})
+        return len(delayed)
+
     def dead(self, limit: int = 100, which: DeadSelection = ALL_DEAD) -> list[DeadLetter]:
         rows = self.database.read(SQL["dead_newest"], {**_conditions(which), "limit": limit})
         return [_dead_letter(row) for row in rows]

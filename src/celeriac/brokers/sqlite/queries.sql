@@ -102,6 +102,12 @@ SELECT queue, task, count(*) FROM message WHERE due IS NOT NULL AND parked IS NO
 -- purge: what nobody holds
 DELETE FROM message WHERE queue = ? AND lease IS NULL;
 
+-- delayed: what is kept for later in a queue, the soonest first
+SELECT seq FROM message WHERE queue = ? AND due IS NOT NULL ORDER BY due;
+
+-- release: a delayed message comes at once, behind all others
+UPDATE message SET due = NULL, seq = (SELECT max(seq) + 1 FROM message) WHERE seq = ?;
+
 -- dead_newest: the newest of these dead letters
 SELECT seq, id, task, headers, body, content_type, content_encoding, priority, reply_to, queue, reason, died, losses
 FROM dead

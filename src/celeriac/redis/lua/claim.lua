@@ -13,7 +13,7 @@ end
 local owner, last = ARGV[3], tonumber(ARGV[4])
 local count, room, lease = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local steps = tonumber(ARGV[8])
-local MOVED, CHUNK, LOOK = 500, 64, 262144
+local CHUNK, LOOK = 64, 262144
 
 local taken, entries, scores, ends, lists, expresses = {}, {}, {}, {}, {}, {}
 
@@ -52,29 +52,6 @@ local function receipt(place, queue)
   return string.format('%s:%.0f:%s:%s', owner, last, place, queue)
 end
 
--- What was kept for later and is due goes to the tail of its list.
-local function move(queue)
-  local delayed = own .. 'delayed:' .. queue
-  if not is(delayed, 'zset') then
-    return
-  end
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', stamp(now), 'LIMIT', 0, MOVED)
-  for _, tag in ipairs(due) do
-    local entry, place = redis.call('HGET', unacked, tag), parts(tag)
-    if entry and can_return(tag) then
-      if string.sub(place, 1, 1) == 'x' then
-        express(queue, tag, behind(place))
-      else
-        redis.call('LPUSH', list(queue, place), (envelope(entry)))
-        redis.call('HDEL', unacked, tag)
-        redis.call('ZREM', index, tag)
-      end
-    end
-    redis.call('ZREM', delayed, tag)
-    redis.call('HDEL', own .. 'unknown:' .. queue, tag)
-  end
-end
-
 -- Both return whether more may be taken.
 local function from_express(queue, rest)
   local key = own .. 'express:' .. queue
@@ -101,14 +78,19 @@ local function from_list(queue, place, rest)
   if not is(key, 'list') then
     return true
   end
-  local seen = 0
-  while #taken / 2 < count do
+  local seen, most = 0, count
+  -- What nobody knew is left for now: if a Celery worker waits at the list, it is served when the script ends,
+  -- and it may know the task.
+  if (offered[key] or 0) > 0 then
+    most = redis.call('LLEN', key) - offered[key]
+  end
+  while #taken / 2 < count and seen < most do
     local first = redis.call('LINDEX', key, -1 - seen)
     if not first then
       break
     end
     -- A few large messages at a time, or many small ones: what is not taken is looked at in vain.
-    local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - #taken / 2))
+    local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - #taken / 2, most - seen))
     local texts = redis.call('LRANGE', key, -seen - chunk, -1 - seen)
     for n = #texts, 1, -1 do
       if not fits(texts[n]) then
@@ -136,7 +118,7 @@ local function from_queue(queue, rest)
 end
 
 for n = 9 + steps, #ARGV, 2 do
-  move(ARGV[n])
+  move(ARGV[n], stamp(now))
 end
 for n = 9 + steps, #ARGV, 2 do
   if not from_queue(ARGV[n], ',"",' .. ARGV[n + 1] .. ']') then

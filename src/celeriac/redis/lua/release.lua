@@ -1,10 +1,11 @@
--- release: give a mutex back, if it is still ours.
+-- release: have messages that are kept for later come at once, the soonest first.
 --
--- keys   the mutex
--- args   the token it was taken with
--- returns 1 if it was ours
+-- keys   unacked, unacked_index, celeriac:leases, celeriac:started
+-- args   prefix, separator, queue
+-- returns how many of them there were, a bounded number
 
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
+local error = wrong()
+if error then
+  return error
 end
-return 0
+return move(ARGV[3], '+inf')

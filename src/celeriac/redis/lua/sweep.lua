@@ -40,6 +40,11 @@ for _, receipt in ipairs(ended) do
       fate[2] = 1
       fate[3] = fate[3] + begun
     end, true)
+    local place, queue = parts(receipt)
+    if redis.call('SISMEMBER', own .. 'queues', queue) == 0 and string.sub(place, 1, 1) ~= 'x' then
+      -- A queue of replies, whose reader is probably gone.
+      redis.call('EXPIRE', list(queue, place), 86400)
+    end
     taken = taken + 1
   end
 end

@@ -1,0 +1,203 @@
+"""Declarations on RabbitMQ: queues, exchanges and bindings as Celery makes them. In the I/O thread.
+
+A queue that is there is used as it is, whatever its arguments: it is looked for first, and only a
+missing one is made. Each piece of work has a channel of its own, because the server closes a channel
+on which something does not fit.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from celeriac.brokers.amqp import delays
+from celeriac.brokers.amqp.connection import Channel, ChannelClosedByBroker, Connection
+from celeriac.queues import Binding, Exchange, Queue
+
+log = logging.getLogger("celeriac.broker")
+
+NOT_FOUND, PRECONDITION_FAILED, LOCKED = 404, 406, 405
+
+Look = Callable[[str], Queue]
+"""Returns the declaration of a queue of this name."""
+
+
+class Found(Struct, frozen=True):
+    """What the server says of a queue."""
+
+    ready: int
+    consumers: int
+
+
+class Declarations:
+    """What has been declared on one connection, and how the rest is."""
+
+    def __init__(self, connection: Connection, look: Look, kind: str) -> None:
+        self._connection = connection
+        self._look = look
+        self._kind = kind
+        self._queues: set[str] = set()
+        self._bound: set[str] = set()
+        self._delayed: set[str] = set()
+        self._levels = False
+
+    def forget(self, queue: str) -> None:
+        """Believe no longer that this queue is there."""
+        self._queues.discard(queue)
+        self._bound.discard(queue)
+        self._delayed.discard(queue)
+
+    async def queue(self, name: str, *, consumed: bool = False) -> None:
+        """Make sure that a queue is there; one to be consumed has its bindings, too."""
+        if name in self._queues and (not consumed or name in self._bound):
+            return
+        declared = self._look(name)
+        found = await self.look_at(name)
+        if found is None or consumed:
+            await self._bind(declared, missing=found is None)
+            self._bound.add(name)
+        self._queues.add(name)
+
+    async def look_at(self, name: str) -> Found | None:
+        """Return what the server says of a queue, None if it is not there."""
+        channel = await self._connection.open()
+        try:
+            answer = await channel.ask("queue_declare", queue=name, passive=True)
+        except ChannelClosedByBroker as error:
+            if error.reply_code == NOT_FOUND:
+                return None
+            raise
+        channel.close()
+        method = answer.method
+        return Found(method.message_count, method.consumer_count)
+
+    async def delayed(self, queue: str) -> None:
+        """Make sure that delayed messages find their way to this queue."""
+        if queue in self._delayed:
+            return
+        await self.queue(queue)
+        if not self._levels:
+            await self._make_levels()
+            self._levels = True
+        channel = await self._connection.open()
+        await channel.ask(
+            "queue_bind",
+            queue=queue,
+            exchange=delays.DELIVERY,
+            routing_key=delays.delivery_key(queue),
+        )
+        channel.close()
+        self._delayed.add(queue)
+
+    async def purge(self, queue: str) -> int:
+        """Remove the ready messages of a queue; return how many there were."""
+        if await self.look_at(queue) is None:
+            return 0
+        channel = await self._connection.open()
+        answer = await channel.ask("queue_purge", queue=queue)
+        channel.close()
+        count: int = answer.method.message_count
+        return count
+
+    # -- queues
+
+    async def _bind(self, queue: Queue, *, missing: bool) -> None:
+        channel = await self._connection.open()
+        if missing and not queue.no_declare:
+            await channel.ask(
+                "queue_declare",
+                queue=queue.name,
+                durable=queue.durable,
+                exclusive=queue.exclusive,
+                auto_delete=queue.auto_delete,
+                arguments=queue_arguments(queue),
+            )
+        for binding in queue.all_bindings:
+            try:
+                await self._lead(channel, queue.name, binding)
+            except ChannelClosedByBroker as error:
+                # Messages of our own go by the name of the queue; the binding is for others.
+                log.warning("queue %r is not bound to %s: %s", queue.name, binding, error)
+                channel = await self._connection.open()
+        channel.close()
+
+    async def _lead(self, channel: Channel, queue: str, binding: Binding) -> None:
+        await declare_exchange(channel, binding.exchange)
+        await channel.ask(
+            "queue_bind",
+            queue=queue,
+            exchange=binding.exchange.name,
+            routing_key=binding.routing_key,
+            arguments=dict(binding.arguments or {}),
+        )
+
+    # -- levels
+
+    async def _make_levels(self) -> None:
+        """Find Celery's levels, or make them, from the way out upwards: none leads nowhere."""
+        channel = await self._connection.open()
+        if await self.look_at(delays.FIRST) is not None:
+            # Made last, so the others are there.
+            channel.close()
+            return
+        await declare_exchange(channel, Exchange(delays.DELIVERY, "topic"))
+        for number in range(delays.LEVELS):
+            channel = await self._make_level(channel, delays.level(number, self._kind))
+        channel.close()
+
+    async def _make_level(self, channel: Channel, level: delays.Level) -> Channel:
+        await declare_exchange(channel, Exchange(level.name, "topic"))
+        try:
+            await channel.ask(
+                "queue_declare", queue=level.name, durable=True, arguments=level.arguments
+            )
+        except ChannelClosedByBroker as error:
+            if error.reply_code != PRECONDITION_FAILED:
+                raise
+            # There already, of the other type: it keeps messages as well.
+            channel = await self._connection.open()
+        await channel.ask(
+            "queue_bind", queue=level.name, exchange=level.name, routing_key=level.waiting_key
+        )
+        await channel.ask(
+            "exchange_bind",
+            destination=level.next,
+            source=level.name,
+            routing_key=level.passing_key,
+        )
+        return channel
+
+
+async def declare_exchange(channel: Channel, exchange: Exchange) -> None:
+    """Declare an exchange."""
+    if exchange.no_declare:
+        return
+    await channel.ask(
+        "exchange_declare",
+        exchange=exchange.name,
+        exchange_type=exchange.type,
+        passive=exchange.passive,
+        durable=exchange.durable,
+        auto_delete=exchange.auto_delete,
+        arguments=dict(exchange.arguments or {}),
+    )
+
+
+def queue_arguments(queue: Queue) -> dict[str, Any]:
+    """Return the arguments of a queue as RabbitMQ calls them (celery-wire, 2)."""
+    arguments = dict(queue.queue_arguments or {})
+    for name, value in {
+        "x-expires": _milliseconds(queue.expires),
+        "x-message-ttl": _milliseconds(queue.message_ttl),
+        "x-max-length": queue.max_length,
+        "x-max-length-bytes": queue.max_length_bytes,
+        "x-max-priority": queue.max_priority,
+    }.items():
+        if value is not None:
+            arguments[name] = value
+    return arguments
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1000)

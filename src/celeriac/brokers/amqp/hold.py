@@ -1,0 +1,201 @@
+"""What a consumer has in its hands: messages that have arrived, are not due yet, or are claimed.
+
+All under one condition, which whoever waits for messages waits on. Nothing is said to the server
+here.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import count as counter
+from threading import Condition
+from time import monotonic
+
+from msgspec import Struct
+
+from celeriac.brokers.amqp.connection import Arrival
+from celeriac.brokers.amqp.properties import Received, decode_properties
+from celeriac.clock import wall
+from celeriac.message import Delivery
+
+REMEMBERED = 10_000
+"""Messages that a process remembers to have given back unharmed."""
+
+HELD = 1.5
+"""Seconds: an eta so soon is waited for here; with a later one a message goes back to the server."""
+SKEW = 60.0
+"""Seconds by which a message may come early, because the clock of its sender is ahead."""
+
+
+class Returns:
+    """What this process has given back unharmed. Thread-safe.
+
+    The server marks everything that comes again, whether its holder died or changed his mind. This
+    memory tells the two apart where it can; elsewhere the message counts as suspect, which only makes
+    its run a little slower to begin.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, str], tuple[int, bool]] = OrderedDict()
+
+    def keep(self, entry: "Entry") -> None:
+        """Remember a message that is given back."""
+        queue, record = entry.arrival.queue, entry.received.record
+        if entry.delivery is not None:
+            known = entry.delivery.claims, entry.delivery.suspect
+        elif entry.arrival.redelivered:
+            # Nobody has claimed it here: as to what was before, it stays as it was.
+            return
+        else:
+            known = record.claims + entry.received.returns, record.suspect
+        self._known[queue, entry.received.message.id] = known
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+
+    def recall(self, queue: str, id_: str) -> tuple[int, bool] | None:
+        """Return how often it had been claimed, and whether it was suspect; and forget it."""
+        return self._known.pop((queue, id_), None)
+
+
+class Entry(Struct):
+    """A message in our hands."""
+
+    serial: int
+    """Of the channel that it came by."""
+    arrival: Arrival
+    received: Received
+    delivery: Delivery | None = None
+    """Once it is claimed."""
+    started: bool = False
+    """Its start is on record."""
+    on_trial: bool = False
+    """What is held is a copy in another queue (see ``trials``)."""
+    since: float = 0.0
+    """When what is held was taken, in monotonic seconds."""
+
+
+class Hold:
+    """The hands of one consumer. ``changed`` is held by whoever calls a method."""
+
+    def __init__(self, name: str, returns: Returns) -> None:
+        self.changed = Condition()
+        self.claimed: dict[str, Entry] = {}
+        """What is claimed, by receipt."""
+        self._name = name
+        self._returns = returns
+        self._ready: dict[str, deque[Entry]] = {}
+        self._later: list[tuple[float, int, Entry]] = []
+        self._order = counter()
+
+    def add(self, serial: int, arrival: Arrival) -> bool:
+        """Take in what has arrived; return whether it may be claimed now."""
+        received = decode_properties(arrival.properties, arrival.body)
+        entry = Entry(serial, arrival, received, since=monotonic())
+        due = _held_until(received)
+        if due is not None:
+            heappush(self._later, (due, next(self._order), entry))
+            return False
+        self._ready.setdefault(arrival.queue, deque()).append(entry)
+        return True
+
+    def promote(self) -> None:
+        """Make ready what is due by now."""
+        now = wall()
+        while self._later and self._later[0][0] <= now:
+            entry = heappop(self._later)[2]
+            self._ready.setdefault(entry.arrival.queue, deque()).append(entry)
+
+    def ready(self) -> int:
+        """Return how many messages may be claimed now."""
+        return sum(map(len, self._ready.values()))
+
+    def next_due(self) -> float:
+        """Return the wall time at which another one is due; infinity if there is none."""
+        return self._later[0][0] if self._later else float("inf")
+
+    def take(self, queues: Sequence[str], count: int, size: int) -> list[Delivery]:
+        """Claim up to ``count`` messages of ``size`` bytes, from these queues in order."""
+        taken: list[Delivery] = []
+        for queue in queues:
+            ready = self._ready.get(queue)
+            while ready and len(taken) < count:
+                size -= len(ready[0].arrival.body)
+                if size < 0 and taken:
+                    return taken
+                taken.append(self._claim(ready.popleft()))
+        return taken
+
+    def _claim(self, entry: Entry) -> Delivery:
+        arrival, received = entry.arrival, entry.received
+        record = received.record
+        claims, suspect = record.claims + received.returns + 1, record.suspect
+        if arrival.redelivered:
+            known = self._returns.recall(arrival.queue, received.message.id)
+            if known is not None:
+                claims, suspect = known[0] + 1, known[1]
+            else:
+                claims, suspect = claims + (not received.returns), True
+        receipt = f"{self._name}:{entry.serial}:{arrival.tag}"
+        entry.delivery = Delivery(
+            message=received.message,
+            queue=arrival.queue,
+            receipt=receipt,
+            claims=claims,
+            suspect=suspect,
+            losses=record.losses,
+            parked=record.parked,
+            parkings=record.parkings,
+        )
+        self.claimed[receipt] = entry
+        return entry.delivery
+
+    def replace(self, copies: dict[str, Arrival]) -> None:
+        """Hold these copies in place of the messages, by receipt."""
+        for receipt, arrival in copies.items():
+            if (entry := self.claimed.get(receipt)) is not None:
+                entry.arrival, entry.on_trial, entry.since = arrival, True, monotonic()
+
+    def release(self, receipt: str) -> Entry | None:
+        """Give a claimed message out of hand; None if the receipt is stale."""
+        return self.claimed.pop(receipt, None)
+
+    def stale(self, receipts: Iterable[str]) -> set[str]:
+        """Return those of the receipts that hold nothing."""
+        return {receipt for receipt in receipts if receipt not in self.claimed}
+
+    def put_down(self, queue: str | None = None) -> list[Entry]:
+        """Give out of hand what is ready and nobody has claimed; return it."""
+        down: list[Entry] = []
+        for name, ready in self._ready.items():
+            if queue in (None, name):
+                down += ready
+                ready.clear()
+        return down
+
+    def lose(self, serial: int) -> None:
+        """Forget everything that came by a channel that has gone."""
+        self.claimed = {r: e for r, e in self.claimed.items() if e.serial != serial}
+        self._later = [item for item in self._later if item[2].serial != serial]
+        heapify(self._later)
+        for queue, ready in self._ready.items():
+            self._ready[queue] = deque(entry for entry in ready if entry.serial != serial)
+
+    def counts(self) -> dict[str, tuple[int, int, int]]:
+        """Return what is in hand of each queue: ready, for later, claimed."""
+        found: dict[str, list[int]] = {}
+        entries = [(0, e) for ready in self._ready.values() for e in ready]
+        entries += [(1, item[2]) for item in self._later]
+        entries += [(2, entry) for entry in self.claimed.values()]
+        for place, entry in entries:
+            queue = entry.delivery.queue if entry.delivery is not None else entry.arrival.queue
+            found.setdefault(queue, [0, 0, 0])[place] += 1
+        return {queue: (ready, later, held) for queue, (ready, later, held) in found.items()}
+
+
+def _held_until(received: Received) -> float | None:
+    """Return until when a message is to be held here; None for one that may be claimed now."""
+    now = wall()
+    for due, most in ((received.record.due, SKEW), (received.eta, HELD)):
+        if due is not None and now < due <= now + most:
+            return due
+    return None

@@ -1,0 +1,214 @@
+"""The supply of a consumer: how messages come into its hold, by which way and how many ahead.
+
+What is claimed is asked for when it is claimed. While there is nothing to do a watch waits for the
+first message of each queue; while there is always something to do a stream brings messages unasked
+(``pace`` says when). What nobody claims soon after all goes back to others. Settling messages is not
+done here.
+"""
+
+from collections.abc import Sequence
+from time import monotonic
+
+from celeriac.brokers.amqp.connection import AMQPError, Arrival
+from celeriac.brokers.amqp.hold import Entry, Hold, Returns
+from celeriac.brokers.amqp.intake import Intake
+from celeriac.brokers.amqp.link import Link
+from celeriac.brokers.amqp.pace import Pace
+from celeriac.brokers.amqp.session import Session
+from celeriac.clock import wall
+from celeriac.exceptions import OperationalError
+from celeriac.message import Delivery
+
+IDLE = 0.1
+"""Seconds without a claim after which what nobody has claimed goes back to others."""
+SOON = 0.005
+"""Seconds that a claim waits for the next messages of a stream."""
+
+
+class Supply:
+    """Fills a hold. ``claim`` and ``wait`` are for one thread, the rest for any."""
+
+    def __init__(
+        self, link: Link, queues: Sequence[str], hold: Hold, returns: Returns, *, turns: bool
+    ) -> None:
+        self.intake: Intake | None = None
+        """The channel, while there is one. Changed while the hold's condition is held."""
+        self._link = link
+        self._queues = list(queues)
+        self._turns = turns
+        self._hold = hold
+        self._changed = hold.changed
+        self._returns = returns
+        self._serial = 0
+        self._pace = Pace()
+        # Queues with a watch that has brought nothing yet; and whether there is any watch at all.
+        self._watched: set[str] = set()
+        self._armed = False
+        self._waiting = self._woken = self._minding = self._over = False
+        self._claimed_at = 0.0
+
+    def open(self) -> None:
+        """Open the channel, declare the queues, and be seen. Raises OperationalError."""
+        self._link.call(self._open)
+
+    async def _open(self, session: Session) -> Intake:
+        """Return the intake, opened if need be. In the I/O thread."""
+        if self.intake is not None:
+            return self.intake
+        if self._over:
+            raise OperationalError("this consumer was closed; open another one")
+        self._serial += 1
+        queues = tuple(self._queues)
+        intake = await Intake.open(session, self._serial, queues, self._arrived, self._ended)
+        with self._changed:
+            self.intake = intake
+            self._watched.clear()
+            self._armed = False
+            self._pace = Pace()
+        return intake
+
+    def close(self) -> Intake | None:
+        """Be over; return the intake, which is to be closed. The condition is held by the caller."""
+        self._over = True
+        intake, self.intake = self.intake, None
+        self.put_down()
+        self._changed.notify_all()
+        return intake
+
+    # -- claiming
+
+    def claim(self, count: int, size: int) -> list[Delivery]:
+        """Claim what is in the hold, or else what the server has ready."""
+        with self._changed:
+            self._claimed_at = monotonic()
+            self._hold.promote()
+            if self._pace.prefetch and not self._hold.ready():
+                # The next ones of a stream are on their way, and sooner here than if asked for.
+                self._changed.wait(SOON)
+            taken = self._hold.take(self._queues, count, size)
+        empty = bool(taken)
+        while not taken and not empty:
+            empty = self._pull(count, size)
+            with self._changed:
+                self._hold.promote()
+                taken = self._hold.take(self._queues, count, size)
+        self._regulate(count, len(taken))
+        if self._turns:
+            # The queue that came first comes last the next time.
+            self._queues.append(self._queues.pop(0))
+        return taken
+
+    def _pull(self, count: int, size: int) -> bool:
+        """Get messages from the server; return whether there are no more. Some may be for later."""
+        queues = tuple(self._queues)
+
+        async def pull(session: Session) -> bool:
+            intake = await self._open(session)
+            return await intake.pull(queues, count, size)
+
+        return self._link.call(pull)
+
+    def _regulate(self, count: int, taken: int) -> None:
+        """Choose the way in that fits what has been asked for and what there was."""
+        with self._changed:
+            intake, held = self.intake, len(self._hold.claimed)
+            before, now = self._pace.prefetch, self._pace.after(count, taken, held)
+            armed, self._armed = self._armed, False
+            self._watched.clear()
+            queues = tuple(self._queues)
+        if intake is None or (before == now and not armed):
+            return
+
+        def change() -> None:
+            intake.unsubscribe()
+            if now:
+                intake.subscribe(queues, now)
+                self._mind(intake)
+
+        self._link.post(change)
+
+    # -- arrivals, in the I/O thread
+
+    def _arrived(self, intake: Intake, arrival: Arrival, *, asked: bool) -> None:
+        with self._changed:
+            if self.intake is not intake:
+                return
+            self._hold.add(intake.serial, arrival)
+            if not asked:
+                self._watched.discard(arrival.queue)
+                self._changed.notify_all()
+                self._mind(intake)
+
+    def _ended(self, intake: Intake) -> None:
+        """The channel has gone, and all leases with it."""
+        with self._changed:
+            self._hold.lose(intake.serial)
+            if self.intake is intake:
+                self.intake = None
+            self._changed.notify_all()
+
+    def _mind(self, intake: Intake) -> None:
+        """See to it that nothing lies here that others could run."""
+        if not self._minding:
+            self._minding = True
+            intake.channel.line.ioloop.call_later(IDLE, lambda: self._look_after(intake))
+
+    def _look_after(self, intake: Intake) -> None:
+        self._minding = False
+        with self._changed:
+            if self.intake is not intake:
+                return
+            streaming = self._pace.prefetch > 0
+            if self._waiting or monotonic() - self._claimed_at < IDLE:
+                if streaming or self._hold.ready():
+                    self._mind(intake)
+                return
+            entries = self.put_down()
+            self._pace = Pace()
+        try:
+            if streaming:
+                intake.unsubscribe()
+            intake.channel.give_back([entry.arrival.tag for entry in entries])
+        except AMQPError:
+            pass  # The channel is closing, and gives everything back.
+
+    def put_down(self) -> list[Entry]:
+        """Give out of hand what is not claimed, so that it is known when it comes back."""
+        entries = self._hold.put_down()
+        for entry in entries:
+            self._returns.keep(entry)
+        return entries
+
+    # -- waiting
+
+    def wait(self, timeout: float) -> None:
+        """Block until a claim may find something, or ``wake`` is called."""
+        deadline = monotonic() + timeout
+        with self._changed:
+            self._waiting = True
+            try:
+                while not self._woken and self.intake is not None:
+                    self._hold.promote()
+                    pause = min(deadline - monotonic(), self._hold.next_due() - wall())
+                    if self._hold.ready() or pause <= 0:
+                        break
+                    self._watch(self.intake)
+                    self._changed.wait(pause)
+            finally:
+                self._waiting = self._woken = False
+
+    def _watch(self, intake: Intake) -> None:
+        """Have a message of each queue sent as soon as there is one."""
+        queues = [queue for queue in self._queues if queue not in self._watched]
+        if self._pace.prefetch or not queues:
+            return
+        self._watched.update(queues)
+        self._armed = True
+        # A subscription that has brought its message brings no other: it is made anew.
+        self._link.post(lambda: intake.subscribe(queues, 1))
+
+    def wake(self) -> None:
+        """Make ``wait`` return."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
