@@ -54,8 +54,10 @@ class CeleryView(View):
         return [*self.leased(), *(json.loads(text)["headers"]["id"] for text in texts)]
 
     def empty(self) -> bool:
+        """Whether there is nothing, neither here nor there, at one moment."""
         try:
-            return not (self._server.llen("celery") or self._server.hlen("unacked"))
+            with self._server.pipeline(transaction=True) as both:
+                return not any(both.llen("celery").hlen("unacked").execute())
         except redis.RedisError:
             return False
 

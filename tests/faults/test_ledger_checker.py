@@ -8,6 +8,8 @@ from celeriac.wire.result import ResultDocument
 from tests.fixtures.ledger import (
     SIZE,
     Acknowledged,
+    Again,
+    Back,
     Begun,
     Book,
     Ended,
@@ -149,6 +151,37 @@ def test_a_killed_template_explains_what_ran_in_the_child_of_which_it_told_nobod
 def test_a_slow_recovery_does_not_pass() -> None:
     records = [*published(), *ran(), child_killed(), *ran(OTHER, at=32.0)]
     assert wrong(records, evidence()).recovery > 30
+
+
+def test_an_absence_explains_no_repetition() -> None:
+    away: list[Record] = [Fault("broker", "killed", 0, 1.05), Back("broker", 1.5)]
+    runs = [*ran(), *away, *ran(OTHER, at=2.0)]
+    assert "no fault" in wrong([*published(), *runs], evidence()).unexpected[0]
+
+
+def test_what_was_published_again_may_run_twice() -> None:
+    away: list[Record] = [Fault("broker", "killed", 0, 0.5), Again(1), Back("broker", 0.8)]
+    runs = ran() + ran(OTHER, at=2.0)
+    report = check([*published(), *away, *runs], evidence())
+    assert report.passed
+    assert (report.repeated, report.in_flight) == (1, [1])
+
+
+def test_work_must_go_on_soon_after_a_return() -> None:
+    gone: list[Record] = [Fault("broker", "killed", 0, 0.5)]
+    for back, passed in ((Back("broker", 4.0), True), (Back("broker", 0.8), False)):
+        report = check([*published(), *gone, back, *ran(at=6.0)], evidence())
+        assert report.passed == passed
+        assert report.returns == [6.0 - back.at]
+
+
+def test_what_a_parent_held_counts_at_the_fault_after_which_it_was_written_down() -> None:
+    again = ran(OTHER, at=2.0, parent=20)
+    stops = [Fault("parent", "by hand", PARENT, at, stopped=True) for at in (0.1, 1.05)]
+    records = [*published(), stops[0], *ran(), stops[1], Held(PARENT, "id-1"), *again]
+    report = check(records, evidence())
+    assert report.passed
+    assert report.in_flight == [0, 1]
 
 
 def test_a_worker_that_ends_unasked_is_unexpected() -> None:

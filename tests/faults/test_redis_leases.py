@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
+import pytest
+
 from celeriac.wire.result import ResultDocument
 from tests.faults.chaos import LONG, chaos, many, show
 from tests.faults.ledger import close
@@ -17,6 +19,8 @@ from tests.fixtures.waiting import eventually
 
 pytestmark = chaos
 LEASE = 1.5
+A_MOMENT = 0.2
+"""Seconds after which the server has done what it was asked for: much less than a lease."""
 AHEAD = 1000
 TIMES = 10 if LONG else 1
 
@@ -67,7 +71,9 @@ class Rivals:
         begun = {run.task_id for run in self.runs(self.victim)}
         site.book.write(Fault("parent", point, self.victim.pid, monotonic(), stopped=True))
         strike()
-        known = len(site.records)
+        known, soon = len(site.records), monotonic() + A_MOMENT
+        # Its last claim may be on its way still.
+        eventually(lambda: monotonic() > soon)
         site.hold(self.victim.pid)
         site.look()
         held = {r.task_id for r in site.records[known:] if isinstance(r, Held)}
@@ -107,6 +113,7 @@ def test_a_worker_that_stands_still_loses_its_tasks_and_its_outcomes(
         finish(site, rivals, f"SIGSTOP of a worker for {2 * LEASE} s, leases of {LEASE} s")
 
 
+@pytest.mark.skipif(not LONG, reason="make chaos runs it; the one above is much the same")
 def test_a_worker_that_is_cut_off_loses_its_tasks_and_its_outcomes(
     home: Path, make_redis: MakeRedis, make_proxy: MakeProxy
 ) -> None:
