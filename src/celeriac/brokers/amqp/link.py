@@ -37,7 +37,7 @@ Work = Callable[[Session], Coroutine[Reply[Any], None, T]]
 
 log = logging.getLogger("celeriac.broker")
 
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 2.0
 """Seconds between attempts to connect."""
 FAREWELL = 1.0
 """Seconds that an orderly close may take."""
