@@ -39,6 +39,10 @@ class Intake:
         self._tags: dict[str, str] = {}
         """The consumer tags of those that there are."""
         self._numbers = count(1)
+        self._follow: dict[str, int] = {}
+        """How many messages of each queue followed the last one that was got."""
+        self._mean = MEAN
+        """Bytes of a message, as far as is known."""
         channel.add_on_close_callback(lambda *_: ended(self))
 
     @classmethod
@@ -75,11 +79,14 @@ class Intake:
             self._arrived(self, arrival, asked=True)
 
         for queue in queues:
-            wanted, more = 1, 1
+            # At first one, unless the last answer said that more follow: then so many at once.
+            more = max(1, self._follow.get(queue, 0))
             while more and len(got) < most and sum(got) < size:
+                self._mean = sum(got) // len(got) if got else self._mean
+                fit = (size - sum(got)) // max(1, self._mean)
+                wanted = max(1, min(more, most - len(got), fit))
                 more = await self.channel.get(queue, wanted, one)
-                mean = max(1, sum(got) // len(got)) if got else MEAN
-                wanted = max(1, min(more, most - len(got), (size - sum(got)) // mean))
+                self._follow[queue] = more
         return len(got) < most and sum(got) < size
 
     def watch(self, queues: Iterable[str]) -> None:
