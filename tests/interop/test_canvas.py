@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.fleet import OURS, Fleet, fleet
+from tests.fixtures.fleet import BROKERS, OURS, Fleet, fleet, rabbit
 from tests.fixtures.waiting import eventually
 
 
-@pytest.fixture
-def both(tmp_path: Path) -> Iterator[Fleet]:
-    with fleet(tmp_path, task_default_queue=OURS) as both:
+@pytest.fixture(params=BROKERS)
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
+    server = rabbit(request, request.param)
+    with fleet(tmp_path, rabbit=server, task_default_queue=OURS) as both:
         yield both
 
 
