@@ -1,0 +1,82 @@
+"""Quorum queues, and tasks for later by Celery's delay levels, between Celery and Celeriac.
+
+Celery delays messages in the broker only if it knows of a quorum queue and their exchange is a topic;
+its callers take it for granted that a worker has made the levels.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import time
+
+import pytest
+
+from tests.fixtures.fleet import OURS, ROADS, THEIRS, Fleet, Pair, fleet, pair
+from tests.fixtures.rabbit_server import RabbitServer
+
+QUORUM = {
+    "task_default_queue_type": "quorum",
+    "task_create_missing_queue_type": "quorum",
+    "task_default_exchange_type": "topic",
+    "task_create_missing_queue_exchange_type": "topic",
+}
+LEVEL = "broker_native_delayed_delivery_queue_type"
+LATE = 5.0
+"""Seconds: a message that waited for its time may be so late on a machine that has other things to do."""
+
+
+@pytest.fixture(scope="module")
+def both(rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with pair(tmp_path_factory.mktemp("quorum"), rabbit=rabbit_server, **QUORUM) as both:
+        yield both
+
+
+@pytest.mark.follows("ROUTE-21", "ROUTE-06")
+def test_both_work_on_them(both: Pair) -> None:
+    for name in ROADS:
+        road = both.road(name)
+        assert road.results(road.send("add", 1, 2)) == [3, 3]
+        assert road.after_retries("word")[1] == ["word", 2]
+    queues = both.fleet.host.queues()
+    assert all('"quorum"' in queues[queue][-1] for queue in (OURS, THEIRS))
+
+
+@pytest.mark.follows("ROUTE-22", "CALL-03")
+def test_countdowns(both: Pair) -> None:
+    runs_at_their_time(both.fleet, OURS, THEIRS)
+
+
+@pytest.mark.follows("ROUTE-22", "CALL-03")
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+@pytest.mark.parametrize("first", ["celery", "celeriac"])
+def test_whoever_makes_the_levels(
+    rabbit_server: RabbitServer, tmp_path: Path, first: str, kind: str
+) -> None:
+    """The other one takes them as they are, and says nothing of it."""
+    with fleet(tmp_path, rabbit=rabbit_server, **QUORUM, **{LEVEL: kind}) as both:
+        peers = {"celery": (both.celery, THEIRS), "celeriac": (both.celeriac, OURS)}
+        peer, queue = peers.pop(first)
+        one = peer.worker("-Q", queue).wait_ready()
+        # What is there now is enough for callers of both.
+        runs_at_their_time(both, queue)
+        [(peer, queue)] = peers.values()
+        other = peer.worker("-Q", queue).wait_ready()
+        runs_at_their_time(both, OURS, THEIRS)
+        queues = both.host.queues()
+        levels = [queues[name][-1] for name in queues if name.startswith("celery_delayed")]
+        assert len(levels) == 28
+        assert all(f'"{kind}"' in arguments for arguments in levels)
+        for worker in (one, other):
+            assert not worker.count("PRECONDITION_FAILED|Failed to declare|may not come")
+
+
+def runs_at_their_time(both: Fleet, *queues: str) -> None:
+    """Send tasks for later with both libraries; they run when they are due, and once."""
+    sent = []
+    for producer in both.producers:
+        for queue in queues:
+            due = time() + 1.3
+            id_ = producer.apply_async("interop.now", queue=queue, countdown=1.3)
+            sent.append((producer, id_, due))
+    for producer, id_, due in sent:
+        assert due <= producer.get(id_) < due + LATE
