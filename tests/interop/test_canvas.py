@@ -13,7 +13,6 @@ import pytest
 from tests.fixtures.fleet import BROKERS, OURS, RABBIT, REDIS, Fleet, fleet, rabbit
 from tests.fixtures.waiting import eventually
 
-
 only_on_redis = pytest.mark.parametrize("both", [REDIS], indirect=True)
 
 

@@ -5,7 +5,6 @@ its callers take it for granted that a worker has made the levels.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import time
 
@@ -47,8 +46,9 @@ def test_countdowns(both: Pair) -> None:
 
 
 @pytest.mark.follows("ROUTE-22", "CALL-03")
-@pytest.mark.parametrize("kind", ["quorum", "classic"])
-@pytest.mark.parametrize("first", ["celery", "celeriac"])
+@pytest.mark.parametrize(
+    ("first", "kind"), [("celery", "quorum"), ("celery", "classic"), ("celeriac", "classic")]
+)
 def test_whoever_makes_the_levels(
     rabbit_server: RabbitServer, tmp_path: Path, first: str, kind: str
 ) -> None:

@@ -1,7 +1,7 @@
 """Celery's callers and Celeriac's workers on one broker, and the reverse: what a run does and leaves.
 
-Each test goes both ways, on Redis and on RabbitMQ, and both sides read what it left. Chains, groups and chords are not built
-yet: links here are single tasks.
+Each test goes both ways, on Redis and on RabbitMQ, and both sides read what it left. Chains, groups and
+chords are not built yet: links here are single tasks.
 """
 
 import json
@@ -19,7 +19,6 @@ from tests.fixtures.celery_producer import CeleryRaised
 from tests.fixtures.fleet import (
     BROKERS,
     OURS,
-    RABBIT,
     REDIS,
     ROADS,
     THEIRS,
