@@ -11,6 +11,7 @@ import pytest
 from tests.fixtures.fleet import OURS, THEIRS, Fleet, fleet
 from tests.fixtures.rabbit_server import RabbitServer
 from tests.fixtures.waiting import eventually
+from tests.fixtures.worker_program import WorkerProgram
 
 QUEUES: dict[str, Any] = {
     "plain": {"exchange": "plain", "routing_key": "plain"},
@@ -52,16 +53,20 @@ def declared_in_this_order(
     """Have two workers declare the queues one after the other; return what the first has made."""
     folder.mkdir()
     with fleet(folder, rabbit=server, **SETTINGS) as both:
-        peers = {"celery": both.celery, "celeriac": both.celeriac}
-        one = peers[first].worker().wait_ready()
+        one = worker_of(both, first)
         made = declarations(both)
-        other = peers[second].worker().wait_ready()
+        other = worker_of(both, second)
         for producer in both.producers:
             ids = [producer.apply_async("interop.add", [1, 2], **route) for route in ROUTES]
             assert [producer.get(id_) for id_ in ids] == [3] * len(ROUTES)
         assert not one.count(REFUSED)
         assert not other.count(REFUSED)
         return made
+
+
+def worker_of(both: Fleet, name: str) -> WorkerProgram:
+    peer = both.celeriac if name == "celeriac" else both.celery
+    return peer.worker().wait_ready()
 
 
 def declarations(both: Fleet) -> tuple[Any, Any, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.fixtures.fleet import OURS, ROADS, THEIRS, Fleet, Pair, fleet, pair
 from tests.fixtures.rabbit_server import RabbitServer
+from tests.fixtures.worker_program import WorkerProgram
 
 QUORUM = {
     "task_default_queue_type": "quorum",
@@ -54,20 +55,24 @@ def test_whoever_makes_the_levels(
 ) -> None:
     """The other one takes them as they are, and says nothing of it."""
     with fleet(tmp_path, rabbit=rabbit_server, **QUORUM, **{LEVEL: kind}) as both:
-        peers = {"celery": (both.celery, THEIRS), "celeriac": (both.celeriac, OURS)}
-        peer, queue = peers.pop(first)
-        one = peer.worker("-Q", queue).wait_ready()
+        queue, other = (THEIRS, OURS) if first == "celery" else (OURS, THEIRS)
+        workers = [worker_of(both, queue)]
         # What is there now is enough for callers of both.
         runs_at_their_time(both, queue)
-        [(peer, queue)] = peers.values()
-        other = peer.worker("-Q", queue).wait_ready()
+        workers.append(worker_of(both, other))
         runs_at_their_time(both, OURS, THEIRS)
         queues = both.host.queues()
         levels = [queues[name][-1] for name in queues if name.startswith("celery_delayed")]
         assert len(levels) == 28
         assert all(f'"{kind}"' in arguments for arguments in levels)
-        for worker in (one, other):
+        for worker in workers:
             assert not worker.count("PRECONDITION_FAILED|Failed to declare|may not come")
+
+
+def worker_of(both: Fleet, queue: str) -> WorkerProgram:
+    """Return a new worker of the library that consumes this queue."""
+    peer = both.celeriac if queue == OURS else both.celery
+    return peer.worker("-Q", queue).wait_ready()
 
 
 def runs_at_their_time(both: Fleet, *queues: str) -> None:
