@@ -4,13 +4,13 @@ Celery delays messages in the broker only if it knows of a quorum queue and thei
 its callers take it for granted that a worker has made the levels.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from time import time
+from uuid import uuid4
 
 import pytest
 
-from tests.fixtures.fleet import OURS, ROADS, THEIRS, Fleet, Pair, fleet, pair
+from tests.fixtures.fleet import OURS, THEIRS, Fleet, Producer, fleet, signature
 from tests.fixtures.rabbit_server import RabbitServer
 from tests.fixtures.worker_program import WorkerProgram
 
@@ -25,30 +25,9 @@ LATE = 5.0
 """Seconds: a message that waited for its time may be so late on a machine that has other things to do."""
 
 
-@pytest.fixture(scope="module")
-def both(rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    with pair(tmp_path_factory.mktemp("quorum"), rabbit=rabbit_server, **QUORUM) as both:
-        yield both
-
-
-@pytest.mark.follows("ROUTE-21", "ROUTE-06")
-def test_both_work_on_them(both: Pair) -> None:
-    for name in ROADS:
-        road = both.road(name)
-        assert road.results(road.send("add", 1, 2)) == [3, 3]
-        assert road.after_retries("word")[1] == ["word", 2]
-    queues = both.fleet.host.queues()
-    assert all('"quorum"' in queues[queue][-1] for queue in (OURS, THEIRS))
-
-
-@pytest.mark.follows("ROUTE-22", "CALL-03")
-def test_countdowns(both: Pair) -> None:
-    runs_at_their_time(both.fleet, OURS, THEIRS)
-
-
-@pytest.mark.follows("ROUTE-22", "CALL-03")
+@pytest.mark.follows("ROUTE-06", "ROUTE-21", "ROUTE-22", "CALL-03")
 @pytest.mark.parametrize(
-    ("first", "kind"), [("celery", "quorum"), ("celery", "classic"), ("celeriac", "classic")]
+    ("first", "kind"), [("celery", "quorum"), ("celery", "classic"), ("celeriac", "quorum")]
 )
 def test_whoever_makes_the_levels(
     rabbit_server: RabbitServer, tmp_path: Path, first: str, kind: str
@@ -61,7 +40,11 @@ def test_whoever_makes_the_levels(
         runs_at_their_time(both, queue)
         workers.append(worker_of(both, other))
         runs_at_their_time(both, OURS, THEIRS)
+        for producer in both.producers:
+            for queue in (OURS, THEIRS):
+                assert_retries_come_through(producer, queue)
         queues = both.host.queues()
+        assert all('"quorum"' in queues[queue][-1] for queue in (OURS, THEIRS))
         levels = [queues[name][-1] for name in queues if name.startswith("celery_delayed")]
         assert len(levels) == 28
         assert all(f'"{kind}"' in arguments for arguments in levels)
@@ -85,3 +68,10 @@ def runs_at_their_time(both: Fleet, *queues: str) -> None:
             sent.append((producer, id_, due))
     for producer, id_, due in sent:
         assert due <= producer.get(id_) < due + LATE
+
+
+def assert_retries_come_through(producer: Producer, queue: str) -> None:
+    link = str(uuid4())
+    then = signature("echo", queue=queue, task_id=link)
+    producer.apply_async("interop.retry_twice", ["word"], queue=queue, link=then)
+    assert producer.get(link) == [[["word", 2]], {}]
