@@ -228,6 +228,26 @@ class TestQuorum:
         assert wait_for(broker.consumer(["work"])).message.id == "later"
         assert wall() >= due
 
+    @pytest.mark.follows("ROUTE-22")
+    def test_what_celery_delays_comes_to_consumed_queues(
+        self, make_broker: MakeBroker, channel: Any
+    ) -> None:
+        """Its callers count on a worker having made the levels, and on its bindings."""
+        quorum = {"x-queue-type": "quorum"}
+        broker = make_broker(timeout=30.0)
+        broker.queues = {
+            "pay": Queue("pay", Exchange("shop", "topic"), "pay.#", queue_arguments=quorum),
+            "work": Queue("work", Exchange("work"), "work", max_priority=5),
+        }
+        consumer = broker.consumer(["pay", "work"])
+        properties = pika.BasicProperties(headers={"task": "x", "id": "1"})
+        for key in ("pay.now", "work"):
+            due = "0." * 27 + f"1.{key}"
+            channel.basic_publish("celery_delayed_27", due, b"[[], {}, {}]", properties)
+        received = sorted(wait_for(consumer).queue for _ in range(2))
+        assert received == ["pay", "work"]
+        assert claim(consumer) == []
+
 
 class TestDelays:
     @pytest.mark.follows("ROUTE-22")

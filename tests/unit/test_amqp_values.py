@@ -155,6 +155,14 @@ class TestProperties:
         assert properties.expiration is not None
         assert least <= int(properties.expiration) <= most
 
+    @pytest.mark.follows("CALL-05")
+    def test_an_expiry_that_is_too_far_for_the_server_is_left_to_workers(self) -> None:
+        headers = json.dumps({"task": "shop.pay", "expires": iso(wall() + 50 * 86400)}).encode()
+        properties = pika.BasicProperties()
+        properties.decode(encode_properties(replace(FULL, headers=headers)))
+        assert properties.expiration is None
+        assert properties.headers == json.loads(headers)
+
     def test_what_the_server_adds_is_taken_off(self) -> None:
         traces = {"x-death": [{"count": 1}], "x-first-death-queue": "q", "x-delivery-count": 3}
         headers = json.dumps({"task": "shop.pay", "x-own": 1, **traces}).encode()

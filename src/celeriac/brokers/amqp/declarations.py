@@ -6,7 +6,7 @@ on which something does not fit.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -89,6 +89,39 @@ class Declarations:
         )
         channel.close()
         self._delayed.add(queue)
+
+    async def delayed_by_celery(self, queues: Sequence[str]) -> None:
+        """Lead to these queues what Celery's callers delay, if one of them is a quorum queue (ROUTE-22).
+
+        Only then do they delay anything, and take it for granted that a worker has seen to this. A
+        server that does not let us is no obstacle: nothing of our own depends on it.
+        """
+        declared = [self._look(name) for name in queues]
+        if not any(is_quorum(queue) for queue in declared):
+            return
+        for queue in declared:
+            try:
+                await self.delayed(queue.name)
+                await self._bind_as_celery(queue)
+            except ChannelClosedByBroker as error:
+                log.warning("what Celery delays may not come to queue %r: %s", queue.name, error)
+
+    async def _bind_as_celery(self, queue: Queue) -> None:
+        """Lead what comes out of the levels to a queue by way of its exchanges, as Celery does."""
+        channel = await self._connection.open()
+        for binding in queue.all_bindings:
+            exchange, key = binding.exchange, delays.celery_key(binding.routing_key)
+            if exchange.type != "direct":
+                await channel.ask(
+                    "exchange_bind",
+                    destination=exchange.name,
+                    source=delays.DELIVERY,
+                    routing_key=key,
+                )
+                await channel.ask(
+                    "queue_bind", queue=queue.name, exchange=exchange.name, routing_key=key
+                )
+        channel.close()
 
     async def purge(self, queue: str) -> int:
         """Remove the ready messages of a queue; return how many there were."""
@@ -182,6 +215,11 @@ async def declare_exchange(channel: Channel, exchange: Exchange) -> None:
         auto_delete=exchange.auto_delete,
         arguments=dict(exchange.arguments or {}),
     )
+
+
+def is_quorum(queue: Queue) -> bool:
+    """Whether this is declared as a quorum queue (ROUTE-21)."""
+    return (queue.queue_arguments or {}).get("x-queue-type") == "quorum"
 
 
 def queue_arguments(queue: Queue) -> dict[str, Any]:

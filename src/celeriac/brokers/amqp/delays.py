@@ -66,3 +66,8 @@ def delivery_key(queue: str) -> str:
     Celery's is ``#.<queue>``, which also leads what is for ``a.b`` to a queue called ``b``.
     """
     return "*." * LEVELS + queue
+
+
+def celery_key(key: str) -> str:
+    """Return the key by which Celery leads what comes out to the exchange that it was sent to."""
+    return key if key.startswith("#") else f"#.{key}"

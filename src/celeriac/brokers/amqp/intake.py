@@ -57,6 +57,7 @@ class Intake:
         """Return a new intake, its queues declared and its presence known."""
         for queue in queues:
             await session.declarations.queue(queue, consumed=True)
+        await session.declarations.delayed_by_celery(queues)
         intake = cls(serial, await session.connection.open(), arrived, ended)
         channel = intake.channel
         await channel.ask("queue_declare", queue=PRESENCE, durable=True, auto_delete=True)

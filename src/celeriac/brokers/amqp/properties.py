@@ -36,6 +36,9 @@ through them once and bears the note would be dropped the second time, as one th
 COUNT = "x-delivery-count"
 """In quorum queues: how often the message has come back."""
 
+LONGEST = 2**32 - 1
+"""Milliseconds: the server closes the channel on which a message is to expire any later."""
+
 # In the order in which they stand in a message; the bit that says that one is there.
 _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _MODE, _PRIORITY = (1 << n for n in range(15, 10, -1))
 _CORRELATION_ID, _REPLY_TO, _EXPIRATION = (1 << n for n in range(10, 7, -1))
@@ -141,9 +144,13 @@ def _short(text: str) -> bytes:
 
 
 def _expiration(expires: Any) -> str | None:
-    """Return the milliseconds after which nobody wants the message any more."""
+    """Return the milliseconds after which nobody wants the message any more.
+
+    None for more than the server takes, which is 49 days: then only workers look at the header.
+    """
     until = _moment(expires)
-    return None if until is None else str(max(0, int((until - wall()) * 1000)))
+    left = None if until is None else max(0, int((until - wall()) * 1000))
+    return None if left is None or left > LONGEST else str(left)
 
 
 def decode_properties(properties: bytes, body: bytes) -> Received:

@@ -1,8 +1,9 @@
-"""All forms of messages between Celery and Celeriac on Redis, both ways.
+"""All forms of messages between Celery and Celeriac, both ways: on Redis all, on RabbitMQ some of each.
 
 Serializers, compressions, and messages of protocol 1. Forms of results: ``test_redis_results``.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from time import time
@@ -14,7 +15,19 @@ import pytest
 from tests.fixtures.apps.interop_tasks import VALUES
 from tests.fixtures.celeriac_peer import CeleriacProducer
 from tests.fixtures.celery_peer import CeleryPeer
-from tests.fixtures.fleet import OURS, ROADS, THEIRS, Pair, Road, pair, signature
+from tests.fixtures.fleet import (
+    BROKERS,
+    OURS,
+    RABBIT,
+    REDIS,
+    ROADS,
+    THEIRS,
+    Pair,
+    Road,
+    pair,
+    rabbit,
+    signature,
+)
 from tests.fixtures.waiting import eventually
 
 SERIALIZERS = ("json", "yaml", "pickle", "msgpack")
@@ -23,14 +36,26 @@ ACCEPTED: dict[str, Any] = {
     "accept_content": list(SERIALIZERS),
     "result_accept_content": list(SERIALIZERS),
 }
+SOME = (("json", None), ("json", "gzip"), ("pickle", "zstd"), ("msgpack", None))
+FORMS = [
+    *((REDIS, serializer, form) for serializer in SERIALIZERS for form in (None, *COMPRESSIONS)),
+    *((RABBIT, *form) for form in SOME),
+]
+every_form = pytest.mark.parametrize(
+    ("both", "serializer", "compression"), FORMS, indirect=["both"], scope="module"
+)
 LONG = "a long text ☃ " * 500
 ARGUMENT = {"text": LONG, "list": [1, 2.5, None, True, {"deep": ["ü"]}]}
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+@pytest.fixture(scope="module", params=BROKERS)
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    server = rabbit(request, request.param)
     # Celery would write arguments into its results, in a form that does not know all of them.
-    with pair(tmp_path_factory.mktemp("forms"), result_extended=False, **ACCEPTED) as both:
+    settings: dict[str, Any] = {"result_extended": False, **ACCEPTED}
+    with pair(tmp_path_factory.mktemp("forms"), rabbit=server, **settings) as both:
         yield both
 
 
@@ -57,8 +82,7 @@ def old(both: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
 
 class TestMessages:
     @pytest.mark.follows("SER-01", "SER-05", "QUIRK-05")
-    @pytest.mark.parametrize("compression", [None, *COMPRESSIONS])
-    @pytest.mark.parametrize("serializer", SERIALIZERS)
+    @every_form
     def test_every_form(self, road: Road, serializer: str, compression: str | None) -> None:
         form = {"serializer": serializer, "compression": compression}
         [answer, again] = road.results(road.send("echo", 1, ARGUMENT, **form))
@@ -87,14 +111,19 @@ class TestProtocol1:
 
     @pytest.mark.follows("CALL-23", "OLD-05")
     def test_it_is_what_is_sent(self, road: Road, both: Pair) -> None:
-        road.send("echo", 1, queue="nobody")
-        [text] = both.fleet.redis.lrange("nobody", 0, -1)
-        both.fleet.redis.delete("nobody")
-        assert '"headers": {}' in text or '"headers":{}' in text
+        id_ = road.send("echo", 1, queue="nobody")
+        if both.fleet.broker == REDIS:
+            [text] = both.fleet.redis.lrange("nobody", 0, -1)
+            both.fleet.redis.delete("nobody")
+            assert '"headers": {}' in text or '"headers":{}' in text
+        else:
+            _, properties, body = both.fleet.host.take("nobody")
+            assert properties.correlation_id == id_
+            assert "task" not in (properties.headers or {})
+            assert json.loads(body)["task"] == "interop.echo"
 
     @pytest.mark.follows("CALL-23", "OLD-05", "SER-01", "SER-05")
-    @pytest.mark.parametrize("compression", [None, *COMPRESSIONS])
-    @pytest.mark.parametrize("serializer", SERIALIZERS)
+    @every_form
     def test_every_form(self, road: Road, serializer: str, compression: str | None) -> None:
         form = {"serializer": serializer, "compression": compression}
         id_ = road.send("echo", 1, ARGUMENT, **form)
