@@ -78,6 +78,17 @@ ON_REDIS = {
 }
 """Points that lie elsewhere, or only there, with messages on Redis."""
 
+ON_RABBIT = {
+    "parent.claim.before": "celeriac.brokers.amqp.consumer:AmqpConsumer.claim",
+    "parent.claim.after": "celeriac.brokers.amqp.consumer:AmqpConsumer.claim",
+    "parent.start.after": "celeriac.brokers.amqp.consumer:AmqpConsumer.start",
+    "parent.settle.before": "celeriac.brokers.amqp.consumer:AmqpConsumer._settle",
+}
+"""The same with messages on RabbitMQ."""
+
+ELSEWHERE = {"redis": ON_REDIS, "amqp": ON_RABBIT}
+"""By the scheme of the broker's URL."""
+
 _LATE = ("template.reap.inside",)
 """Points named ``inside`` that are passed when what is wrapped has returned."""
 
@@ -110,8 +121,8 @@ def parse(text: str) -> Point:
 
 def arm(point: Point, home: str) -> None:
     """Wrap the method at which a point lies."""
-    redis = os.environ.get(BROKER, "").startswith("redis:")
-    places = POINTS | ON_REDIS if redis else POINTS
+    scheme = os.environ.get(BROKER, "").partition(":")[0]
+    places = POINTS | ELSEWHERE.get(scheme, {})
     module, _, attribute = places[point.name].partition(":")
     owner, _, name = attribute.rpartition(".")
     holder = imports.load(f"{module}:{owner}")
