@@ -173,7 +173,14 @@ class Hold:
         return down
 
     def lose(self, serial: int) -> None:
-        """Forget everything that came by a channel that has gone."""
+        """Forget everything that came by a channel that has gone; know it again if it comes back.
+
+        What had begun did this process no harm: it lives.
+        """
+        held = [*self.claimed.values(), *(entry for ready in self._ready.values() for entry in ready)]
+        for entry in held:
+            if entry.serial == serial and not entry.on_trial:
+                self._returns.keep(entry)
         self.claimed = {r: e for r, e in self.claimed.items() if e.serial != serial}
         self._later = [item for item in self._later if item[2].serial != serial]
         heapify(self._later)
