@@ -107,9 +107,7 @@ class TestConnections:
             times=100 if LONG else 10,
             pause=(0.0, 0.3),
         )
-        plan = Plan(
-            tasks=many(1000), ground=place.ground(proxy), view=place.view, trouble=trouble
-        )
+        plan = Plan(tasks=many(1000), ground=place.ground(proxy), view=place.view, trouble=trouble)
         passed("connections are cut, most in the middle of what is sent", plan, home)
 
     def test_they_are_half_open(self, home: Path, place: Place, make_proxy: MakeProxy) -> None:
@@ -123,9 +121,7 @@ class TestConnections:
             lasting=HALF_OPEN,
             times=3 if LONG else 1,
         )
-        plan = Plan(
-            tasks=many(1000), ground=place.ground(proxy), view=place.view, trouble=trouble
-        )
+        plan = Plan(tasks=many(1000), ground=place.ground(proxy), view=place.view, trouble=trouble)
         passed(f"connections are half-open for {HALF_OPEN} s", plan, home)
 
     def test_they_are_slow(self, home: Path, place: Place, make_proxy: MakeProxy) -> None:
@@ -139,9 +135,7 @@ class TestConnections:
             lasting=5.0,
             times=5 if LONG else 1,
         )
-        plan = Plan(
-            tasks=many(1000), ground=place.ground(proxy), view=place.view, trouble=trouble
-        )
+        plan = Plan(tasks=many(1000), ground=place.ground(proxy), view=place.view, trouble=trouble)
         passed("all bytes are 1 s late, each way", plan, home)
 
 
