@@ -37,8 +37,8 @@ Work = Callable[[Session], Coroutine[Reply[Any], None, T]]
 
 log = logging.getLogger("celeriac.broker")
 
-LONGEST_PAUSE = 5.0
-"""Seconds between attempts to connect."""
+LONGEST_PAUSE = 2.0
+"""Seconds between attempts to connect: work is to go on soon after a server is back."""
 FAREWELL = 1.0
 """Seconds that an orderly close may take."""
 REFUSED = (ProbableAuthenticationError, ProbableAccessDeniedError, AuthenticationError)
