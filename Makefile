@@ -45,8 +45,9 @@ test: $(DEV) format lint types docs $(SERVICES) $(CELERY) ## Check everything, t
 
 check: $(DEV) format lint types architecture ## Check format, lint, types and architecture; run no other test
 
-bench: $(RUNTIME) ## Measure Celeriac beside Celery on this machine
+bench: $(SERVERS) ## Measure Celeriac beside Celery on this machine
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks drain payload enqueue round_trip --broker redis
 
 docs: $(DEV) ## Build the documentation into docs/_build/html, warnings as errors
 	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --fresh-env --quiet -b html docs $(DOCS_OUTPUT)

@@ -21,7 +21,7 @@ from benchmarks.workload import Effort, Workload
 from benchmarks.workloads import WORKLOADS
 
 ROUNDS = 3
-BROKERS = ("sqlite", "redis")
+BROKERS = ("sqlite", "redis", "amqp")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,7 +52,13 @@ def _parser() -> argparse.ArgumentParser:
         "--systems", nargs="+", choices=systems.NAMES, default=systems.NAMES, help="measure these"
     )
     parser.add_argument(
-        "--broker", choices=BROKERS, default=BROKERS[0], help="of Celeriac (default %(default)s)"
+        "--broker",
+        choices=BROKERS,
+        default=BROKERS[0],
+        help="of Celeriac (default %(default)s); amqp is that of both, with results in Redis",
+    )
+    parser.add_argument(
+        "--rabbit", metavar="URL", help="of a RabbitMQ server, and an empty virtual host, for amqp"
     )
     return parser
 
@@ -61,11 +67,16 @@ def _measure(options: argparse.Namespace, cleanup: contextlib.ExitStack) -> int:
     """Prepare, run all workloads, print, and write the report if wanted."""
     chosen = [_workload(name) for name in options.workloads] or list(WORKLOADS.values())
     effort = Effort(quick=options.quick)
-    on_redis = options.broker == "redis"
-    needed = on_redis or CELERY in options.systems
+    on_servers = options.broker != "sqlite"
+    if options.broker == "amqp" and not options.rabbit:
+        raise BenchmarkError(
+            "--broker amqp needs the URL of a RabbitMQ server: --rabbit amqp://..."
+        )
+    rabbit = options.rabbit if options.broker == "amqp" else None
+    needed = on_servers or CELERY in options.systems
     redis_program = environment.ensure_redis() if needed else None
     server = redis_program and cleanup.enter_context(redis_server(redis_program))
-    under_test = _systems(options.systems, server or None, on_redis)
+    under_test = _systems(options.systems, server or None, on_servers, rabbit)
     rounds = 1 if options.quick else options.rounds
     known = facts.gather(under_test, redis_program)
     known["broker of celeriac"] = options.broker
@@ -80,15 +91,17 @@ def _workload(name: str) -> Workload:
     raise BenchmarkError(f"no workload is called {name!r}; there are: {', '.join(WORKLOADS)}")
 
 
-def _systems(names: Sequence[str], redis: RedisServer | None, on_redis: bool) -> list[System]:
+def _systems(
+    names: Sequence[str], redis: RedisServer | None, on_servers: bool, rabbit: str | None
+) -> list[System]:
     """The systems by name, ready to be measured, always in the same order."""
     found: list[System] = []
     if CELERIAC in names:
         environment.require_celeriac()
-        found.append(systems.celeriac(redis if on_redis else None))
+        found.append(systems.celeriac(redis if on_servers else None, rabbit))
     if CELERY in names and redis is not None:
         environment.ensure_celery()
-        found.append(systems.celery(redis))
+        found.append(systems.celery(redis, rabbit))
     return found
 
 

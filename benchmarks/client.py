@@ -2,11 +2,12 @@
 
 `python -m benchmarks.client ACTION MODULE [ARGUMENT ...]` does one action with the app of MODULE
 and prints one JSON object. It measures and never judges; the suite does the sums. Standard library
-only, because it also runs where Celeriac is not installed.
+only, because it also runs where Celeriac is not installed; and redis-py, where it is the measure.
 """
 
 import importlib
 import json
+import os
 import random
 import sys
 import time
@@ -32,6 +33,34 @@ def fill(module: Any, count: str, batch: str) -> Answer:
     """Enqueue `count` no-ops; answers ids out of the whole length, to check results by."""
     ids = module.send_many(int(count), int(batch))
     return {"ids": [*ids[:: len(ids) // CHECKED + 1], ids[-1]]}
+
+
+def fill_payload(module: Any, count: str, size: str) -> Answer:
+    """Enqueue `count` tasks that are given a text of so many characters and return it."""
+    text = "x" * int(size)
+    return {"ids": [module.echo.delay(number, text).id for number in range(int(count))]}
+
+
+def check_payload(module: Any, task_id: str, size: str) -> Answer:
+    """Fetch the stored result of one of them; fails when it is not the text."""
+    value = module.app.AsyncResult(task_id).get(timeout=TIMEOUT)
+    if value != "x" * int(size):
+        raise SystemExit("a result is not the text that was sent")
+    return {"checked": 1}
+
+
+def bare_lpush(module: Any, count: str) -> Answer:
+    """Time `count` calls of the driver's own LPUSH, each with a message as the library wrote it."""
+    import redis
+
+    module.add.delay(1, 2)
+    server = redis.Redis.from_url(os.environ["BENCH_BROKER"])
+    message = server.lindex("celery", 0)
+    if message is None:
+        raise SystemExit("there is no message in the list celery")
+    for _ in range(WARM_UP):
+        server.lpush("bare", message)
+    return _timed(lambda: [server.lpush("bare", message) for _ in range(int(count))])
 
 
 def enqueue(module: Any, count: str) -> Answer:
@@ -110,7 +139,18 @@ def _expect(values: list[object]) -> None:
 
 ACTIONS: dict[str, Callable[..., Answer]] = {
     action.__name__: action
-    for action in (fill, enqueue, enqueue_many, round_trip, doorbell, countdown, check)
+    for action in (
+        fill,
+        fill_payload,
+        bare_lpush,
+        enqueue,
+        enqueue_many,
+        round_trip,
+        doorbell,
+        countdown,
+        check,
+        check_payload,
+    )
 }
 
 

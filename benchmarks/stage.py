@@ -121,14 +121,14 @@ class Stage:
 
 def _environment(system: System, folder: Path, marks_file: str) -> dict[str, str]:
     """The environment of every process on the stage; what configures either system is left out."""
-    address = system.address(folder)
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("CELERY", "CELERIAC", "PYTHON", "BENCH_"))
     }
-    own = {marks.VARIABLE: marks_file, "BENCH_BROKER": address, "BENCH_BACKEND": address}
-    return kept | own | {"CELERIAC_HOME": str(folder)}
+    own = {marks.VARIABLE: marks_file, "CELERIAC_HOME": str(folder)}
+    urls = {"BENCH_BROKER": system.address(folder), "BENCH_BACKEND": system.results(folder)}
+    return kept | own | urls
 
 
 @contextlib.contextmanager

@@ -28,7 +28,11 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     module: str
     """The benchmark application written for it."""
     address: Callable[[Path], str]
-    """Gives the URL of broker and results, for a stage in the given folder."""
+    """Gives the URL of the broker, for a stage in the given folder."""
+    results: Callable[[Path], str]
+    """Gives the URL of the results."""
+    on_redis: bool = False
+    """Whether its broker is a Redis server."""
     reset: Callable[[], None]
     """Forgets all tasks and results that do not lie in the folder of a stage."""
     definition: str
@@ -42,26 +46,37 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         return [self.python, "-m", self.name, "-A", f"{self.module}:app", *options]
 
 
-def celeriac(redis: RedisServer | None = None) -> System:
-    """Celeriac of this repository, on a SQLite file in the folder of the stage or on a Redis server."""
+def celeriac(redis: RedisServer | None = None, rabbit: str | None = None) -> System:
+    """Celeriac of this repository: on a SQLite file in the folder of the stage, or on servers.
+
+    With `rabbit`, the URL of a RabbitMQ server, messages are there, and results on the Redis server.
+    """
     return System(
         name=CELERIAC,
         python=sys.executable,
         module="benchmarks.apps.celeriac_app",
-        address=lambda folder: f"sqlite:///{folder / 'bench.db'}" if redis is None else redis.url,
+        address=lambda folder: rabbit or (_file(folder) if redis is None else redis.url),
+        results=lambda folder: _file(folder) if redis is None else redis.url,
+        on_redis=redis is not None and rabbit is None,
         reset=(lambda: None) if redis is None else redis.flush,
         definition=_definition(CELERIAC, "sqlite:////nowhere/bench.db"),
         packages=("celeriac", "msgspec") if redis is None else ("celeriac", "msgspec", "redis"),
     )
 
 
-def celery(redis: RedisServer) -> System:
-    """Celery in its own environment, on the given Redis server."""
+def _file(folder: Path) -> str:
+    return f"sqlite:///{folder / 'bench.db'}"
+
+
+def celery(redis: RedisServer, rabbit: str | None = None) -> System:
+    """Celery in its own environment, on the given Redis server, or on RabbitMQ with results there."""
     return System(
         name=CELERY,
         python=str(CELERY_ENVIRONMENT / "bin" / "python"),
         module="benchmarks.apps.celery_app",
-        address=lambda _: redis.url,
+        address=lambda _: rabbit or redis.url,
+        results=lambda _: redis.url,
+        on_redis=rabbit is None,
         reset=redis.flush,
         definition=_definition(CELERY, redis.url),
         packages=("celery", "kombu", "billiard", "redis", "hiredis"),

@@ -1,4 +1,4 @@
 """The same tiny application twice: once for Celeriac, once for Celery.
 
-Each module offers `app`, `add`, `ring` and `send_many`; nothing else may differ between them.
+Each module offers `app`, `add`, `echo`, `ring` and `send_many`; nothing else may differ between them.
 """

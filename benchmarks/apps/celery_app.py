@@ -21,6 +21,13 @@ def add(x: int, y: int) -> int:
 
 
 @app.task
+def echo(number: int, text: str) -> str:
+    """Give a payload back."""
+    mark(number)
+    return text
+
+
+@app.task
 def ring(number: int) -> int:
     """Say when send number `number` arrived."""
     mark(number)

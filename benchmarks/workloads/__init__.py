@@ -9,6 +9,7 @@ from benchmarks.workloads import (
     idle_cpu,
     idle_memory,
     imports,
+    payload,
     round_trip,
     startup,
 )
@@ -17,6 +18,7 @@ WORKLOADS: dict[str, Workload] = {
     module.WORKLOAD.name: module.WORKLOAD
     for module in (
         drain,
+        payload,
         enqueue,
         round_trip,
         startup,

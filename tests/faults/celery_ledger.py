@@ -6,7 +6,8 @@
 
 It needs Redis and Celery's environment (``make services``, ``make interop``). Celery is told to be as
 careful as it can be: late acknowledgement, redelivery of what a lost process ran, and a visibility
-timeout of ten seconds in place of an hour, without which nothing would come back in time.
+timeout of ten seconds in place of an hour, looked after every second, without which nothing would come
+back in time.
 """
 
 import json
@@ -33,7 +34,11 @@ LEDGER = "tests.fixtures.apps.ledger_celery"
 SETTINGS = {
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
-    "broker_transport_options": {"visibility_timeout": 10},
+    "broker_transport_options": {
+        "visibility_timeout": 10,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    },
     "broker_connection_retry_on_startup": True,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
 }

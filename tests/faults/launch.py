@@ -1,6 +1,7 @@
 """Starts a worker that kills or stops its own processes at named points of the road.
 
-``python -m tests.faults.launch [--at POINT:N[:stop]]... [--no-sweep] WORKER ARGUMENTS``
+``python -m tests.faults.launch [--at POINT:N[:stop]]... [--no-sweep]
+[--fresh SECONDS] WORKER ARGUMENTS``
 
 The code under test has no hooks: its methods are wrapped from outside, in the parent before the
 command line runs, in template and children when the template imports the app. At its N-th pass
@@ -243,9 +244,14 @@ def arm_template() -> None:
 def main(arguments: list[str]) -> None:
     """Be a worker with faults to come."""
     home, points = os.environ[HOME], []
-    while arguments and arguments[0] in ("--at", "--no-sweep"):
-        if arguments.pop(0) == "--at":
+    while arguments and arguments[0] in ("--at", "--no-sweep", "--fresh"):
+        option = arguments.pop(0)
+        if option == "--at":
             points.append(arguments.pop(0))
+        elif option == "--fresh":
+            setattr(
+                imports.load("celeriac.brokers.amqp.consumer"), "FRESH", float(arguments.pop(0))
+            )
         else:
             _replace(Leases, "sweep", lambda self: None)
     os.environ[PARENT] = str(os.getpid())

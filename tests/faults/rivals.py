@@ -67,6 +67,8 @@ class Rivals:
         site.hold(self.victim.pid)
         site.look()
         held = {r.task_id for r in site.records[known:] if isinstance(r, Held)}
+        # Who cannot say what is held names some that are done.
+        held -= site.documents(held).keys()
         until = monotonic() + self.away
 
         def taken_over() -> bool:

@@ -26,21 +26,21 @@ MOMENT = 0.5
 class TestServer:
     """Everybody is without the server: producers, too."""
 
-    def test_it_is_killed_and_started_again(self, home: Path, own_place: Place) -> None:
+    def test_it_is_killed_and_started_again(self, home: Path, frail_place: Place) -> None:
         times = 10 if LONG else 2
         trouble = partial(
             Absence,
             role="broker",
             point="killed and started again",
-            strike=own_place.server.kill,
-            mend=own_place.server.start,
+            strike=frail_place.server.kill,
+            mend=frail_place.server.start,
             times=times,
         )
         plan = Plan(
             tasks=many(1000),
             workers=2,
-            ground=own_place.ground(),
-            view=own_place.view,
+            ground=frail_place.ground(),
+            view=frail_place.view,
             trouble=trouble,
             patience=60.0,
         )

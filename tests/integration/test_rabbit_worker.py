@@ -95,7 +95,7 @@ class TestOrdinaryTasks:
         assert result.get(WAIT) == "after 2"
 
     def test_many_pass_through_and_many_again(self, start: StartWorker) -> None:
-        """Enough for a stream, twice, with a pause in which it must end."""
+        """Twice, with a pause in which the worker has nothing to do."""
         worker = start()
         for _ in range(2):
             results = working.add.delay_many([(number, 0) for number in range(2000)])

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from celeriac import queues
 from celeriac.brokers.redis.broker import RedisBroker
 from celeriac.clock import wall
-from celeriac.completion import SETTLED, Completion, Settlement
+from celeriac.completion import SETTLED, Completion, Put, Settlement
 from celeriac.message import QueueSize
+from celeriac.results.redis import RedisStore
 from tests.fixtures.messages import ANY_SIZE, ids, publish, publishes
 from tests.fixtures.redis_server import RedisServer
 from tests.fixtures.waiting import eventually
@@ -378,3 +379,24 @@ class TestBindings:
         assert [server.llen(queue) for queue in ("work", "audit")] == [2, 1]
         delivered = peer.take("audit").properties["delivery_info"]
         assert (delivered["exchange"], delivered["routing_key"]) == ("shop", "order.new")
+
+
+def test_a_large_document_is_told_to_those_who_listen(redis_url: str, server: Any) -> None:
+    """And published to nobody else: that costs as much as to store it."""
+    store, value = RedisStore(redis_url), b"x" * 10_000
+    server.config_resetstat()
+    store.put([Put("unheard", value)])
+    assert "cmdstat_publish" not in server.info("commandstats")
+    plain, pattern = server.pubsub(), server.pubsub()
+    plain.subscribe("heard")
+    assert eventually(lambda: plain.get_message(timeout=1.0))
+    store.put([Put("heard", value)])
+    told = eventually(lambda: plain.get_message(timeout=1.0))
+    assert told["data"] == value
+    plain.close()
+    pattern.psubscribe("he*")
+    assert eventually(lambda: pattern.get_message(timeout=1.0))
+    store.put([Put("heard again", value)])
+    assert eventually(lambda: pattern.get_message(timeout=1.0))["data"] == value
+    pattern.close()
+    store.close()

@@ -595,6 +595,22 @@ class TestStored:
         assert server.get("celery-task-meta-1") == b"done"
         store.close()
 
+    def test_a_worker_tells_of_its_queues_again_and_again(
+        self, redis_url: str, server: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = RedisBroker(redis_url)
+        consumer = broker.consumer(["work"])
+        server.flushall()
+        consumer.renew([])
+        assert not server.exists("celeriac:queues")
+        monkeypatch.setattr("celeriac.brokers.redis.consumer.ANNOUNCED_EVERY", 0.0)
+        monkeypatch.setattr("celeriac.brokers.redis.consumer.SEEN_EVERY", 0.0)
+        consumer.renew([])
+        assert server.smembers("celeriac:queues") == {b"work"}
+        assert server.exists("_kombu.binding.work")
+        consumer.close()
+        broker.close()
+
     def test_every_key_has_an_owner_or_ends_by_itself(self, redis_url: str, server: Any) -> None:
         broker, store = RedisBroker(redis_url), RedisStore(redis_url)
         broker.publish([*publishes(range(20)), publish("urgent", priority=3)])

@@ -32,9 +32,9 @@ def open_store(
     and ``result_backend_transport_options``. Raises ImproperlyConfigured.
     """
     scheme, colon, _ = url.partition("://")
-    if url == "rpc" or scheme == "rpc":
+    if scheme == "rpc":
         return _rpc(settings, broker)
-    if not colon or scheme not in OPENERS:
+    if scheme not in OPENERS or not (colon or scheme == "disabled"):
         raise ImproperlyConfigured(
             f"result_backend {masked_url(url)!r} names no store of this version; write "
             f"{' or '.join(s + '://...' for s in SCHEMES)}, or leave it out: results are then kept "

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
 _READ = 128 * 1024
+PREFETCH = 1
+"""Unsettled messages that a subscription may have."""
 _SMALLEST = 8
 """Bytes of a frame beside what is in it."""
 _GET_OK = 71
@@ -201,7 +203,6 @@ class Channel(pika.channel.Channel):
         self._asked: set[Reply[Any]] = set()
         self._subscriptions: dict[str, str] = {}
         self._tags = count(1)
-        self._prefetch = 1
         self._gets: deque[_Asked] = deque()
         self.add_on_close_callback(self._closed)
 
@@ -272,10 +273,9 @@ class Channel(pika.channel.Channel):
             await self.get(queue, follow, got.append)
         return got
 
-    async def subscribe(self, queue: str, prefetch: int) -> str:
-        """Have at most ``prefetch`` unsettled messages of a queue sent; return the consumer tag."""
-        self._prefetch = prefetch
-        await self.ask("basic_qos", prefetch_count=prefetch)
+    async def subscribe(self, queue: str) -> str:
+        """Have one message of a queue sent, and the next when that is settled; return the tag."""
+        await self.settled()
         tag = f"celeriac.{self.channel_number}.{next(self._tags)}"
         self._subscriptions[tag] = queue
         await self.ask(
@@ -318,8 +318,7 @@ class Channel(pika.channel.Channel):
 
     def settled(self) -> Reply[Any]:
         """Answered when the server has heard of all that was settled: it answers in order."""
-        # With the value that a subscription may be about to begin with, so that it does.
-        return self.ask("basic_qos", prefetch_count=self._prefetch)
+        return self.ask("basic_qos", prefetch_count=PREFETCH)
 
     if TYPE_CHECKING:
 

@@ -94,7 +94,12 @@ class AmqpConsumer(Consumer):
                 await intake.channel.settled()
 
             # A sign of life: a server that has gone silent is found out by a call that waits for it.
-            self._link.call(look)
+            try:
+                self._link.call(look)
+            except OperationalError:
+                # Without its channel it is known what is lost, and nothing is left to be extended.
+                if self._supply.intake is intake:
+                    raise
         before = monotonic() - FRESH
         with self._changed:
             held = [e for r in receipts if (e := self._hold.claimed.get(r))]

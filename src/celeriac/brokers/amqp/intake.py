@@ -1,10 +1,8 @@
 """The intake of a consumer: its channel, on which messages are got and settled. In the I/O thread.
 
-Three ways lead in. A *pull* asks for as many messages as there is room for: exact, nothing is
-held that nobody asked for, and a queue keeps its order. A *watch* is a subscription for one message
-per queue, while a consumer has nothing to do: it wakes it. A *stream* is a subscription with a
-prefetch of what is claimed at a time: the fastest, for a worker that is busy all the time. When to
-use which is the consumer's business.
+Two ways lead in. A *pull* asks for as many messages as there is room for: exact, nothing is held that
+nobody asked for, and a queue keeps its order. A *watch* is a subscription for one message per queue,
+while a consumer has nothing to do: it wakes it. When to use which is the consumer's business.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -37,10 +35,14 @@ class Intake:
         self.channel = channel
         self._arrived = arrived
         self._wanted: dict[str, int] = {}
-        """The number of the subscription that each queue should have."""
+        """The number of the watch that each queue should have."""
         self._tags: dict[str, str] = {}
         """The consumer tags of those that there are."""
         self._numbers = count(1)
+        self._follow: dict[str, int] = {}
+        """How many messages of each queue followed the last one that was got."""
+        self._mean = MEAN
+        """Bytes of a message, as far as is known."""
         channel.add_on_close_callback(lambda *_: ended(self))
 
     @classmethod
@@ -58,7 +60,7 @@ class Intake:
         intake = cls(serial, await session.connection.open(), arrived, ended)
         channel = intake.channel
         await channel.ask("queue_declare", queue=PRESENCE, durable=True, auto_delete=True)
-        await channel.subscribe(PRESENCE, 1)
+        await channel.subscribe(PRESENCE)
         channel.on_message = lambda arrival: arrived(intake, arrival, asked=False)
         return intake
 
@@ -77,33 +79,39 @@ class Intake:
             self._arrived(self, arrival, asked=True)
 
         for queue in queues:
-            wanted, more = 1, 1
+            # At first one, unless the last answer said that more follow: then so many at once.
+            more = max(1, self._follow.get(queue, 0))
             while more and len(got) < most and sum(got) < size:
+                self._mean = sum(got) // len(got) if got else self._mean
+                fit = (size - sum(got)) // max(1, self._mean)
+                wanted = max(1, min(more, most - len(got), fit))
                 more = await self.channel.get(queue, wanted, one)
-                mean = max(1, sum(got) // len(got)) if got else MEAN
-                wanted = max(1, min(more, most - len(got), (size - sum(got)) // mean))
+                self._follow[queue] = more
         return len(got) < most and sum(got) < size
 
-    def subscribe(self, queues: Iterable[str], prefetch: int) -> None:
-        """Have messages of these queues sent, without being asked for each, from now on.
+    def watch(self, queues: Iterable[str]) -> None:
+        """Have the next message of each of these queues sent, without being asked for.
 
-        A subscription that there was before ends: its prefetch may be used up, or another one.
+        A watch that there was before ends: it may have brought its message.
         """
         for queue in queues:
             self._end(queue)
             self._wanted[queue] = number = next(self._numbers)
-            Run(self._subscribe(queue, prefetch, number), _unheard)
+            Run(self._subscribe(queue, number), _unheard)
 
-    async def _subscribe(self, queue: str, prefetch: int, number: int) -> None:
-        tag = await self.channel.subscribe(queue, prefetch)
+    async def _subscribe(self, queue: str, number: int) -> None:
+        tag = await self.channel.subscribe(queue)
         if self._wanted.get(queue) == number:
             self._tags[queue] = tag
         else:
             # Not wanted any more by the time it was there.
             await self.channel.unsubscribe(tag)
 
-    def unsubscribe(self) -> list[Reply[Any]]:
-        """End all subscriptions; what is on its way still arrives."""
+    def stand_down(self) -> None:
+        """End all watches; what is on its way still arrives."""
+        self._end_all()
+
+    def _end_all(self) -> list[Reply[Any]]:
         return [reply for queue in list(self._wanted) if (reply := self._end(queue)) is not None]
 
     def _end(self, queue: str) -> Reply[Any] | None:
@@ -115,7 +123,7 @@ class Intake:
 
     async def close(self) -> None:
         """Give back everything, and end."""
-        for reply in self.unsubscribe():
+        for reply in self._end_all():
             await reply
         await self.channel.give_back(list(self.channel.unsettled))
         self.channel.close()

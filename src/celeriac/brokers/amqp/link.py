@@ -38,7 +38,7 @@ Work = Callable[[Session], Coroutine[Reply[Any], None, T]]
 log = logging.getLogger("celeriac.broker")
 
 LONGEST_PAUSE = 2.0
-"""Seconds between attempts to connect: work is to go on soon after a server is back."""
+"""Seconds between attempts to connect."""
 FAREWELL = 1.0
 """Seconds that an orderly close may take."""
 REFUSED = (ProbableAuthenticationError, ProbableAccessDeniedError, AuthenticationError)

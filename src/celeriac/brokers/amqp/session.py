@@ -64,7 +64,7 @@ class Session:
             channel = await self.connection.open()
             try:
                 await channel.ask("queue_declare", queue=name, exclusive=True, auto_delete=True)
-                await channel.subscribe(name, 1)
+                await channel.subscribe(name)
             except ChannelClosedByBroker as error:
                 if error.reply_code != LOCKED:
                     raise

@@ -1,9 +1,8 @@
-"""The supply of a consumer: how messages come into its hold, by which way and how many ahead.
+"""The supply of a consumer: how messages come into its hold.
 
-What is claimed is asked for when it is claimed. While there is nothing to do a watch waits for the
-first message of each queue; while there is always something to do a stream brings messages unasked
-(``pace`` says when). What nobody claims soon after all goes back to others. Settling messages is not
-done here.
+What is claimed is asked for when it is claimed, as many as there is room for, and nothing ahead.
+While there is nothing to do a watch waits for the first message of each queue. What nobody claims
+soon after all goes back to others. Settling messages is not done here.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from celeriac.brokers.amqp.connection import AMQPError, Arrival
 from celeriac.brokers.amqp.hold import Entry, Hold, Returns
 from celeriac.brokers.amqp.intake import Intake
 from celeriac.brokers.amqp.link import Link
-from celeriac.brokers.amqp.pace import Pace
 from celeriac.brokers.amqp.session import Session
 from celeriac.clock import wall
 from celeriac.exceptions import OperationalError
@@ -21,8 +19,6 @@ from celeriac.message import Delivery
 
 IDLE = 0.1
 """Seconds without a claim after which what nobody has claimed goes back to others."""
-SOON = 0.005
-"""Seconds that a claim waits for the next messages of a stream."""
 
 
 class Supply:
@@ -40,11 +36,10 @@ class Supply:
         self._changed = hold.changed
         self._returns = returns
         self._serial = 0
-        self._pace = Pace()
         # Queues with a watch that has brought nothing yet; and whether there is any watch at all.
         self._watched: set[str] = set()
         self._armed = False
-        self._waiting = self._woken = self._minding = self._over = False
+        self._busy = self._woken = self._minding = self._over = False
         self._claimed_at = 0.0
 
     def open(self) -> None:
@@ -64,7 +59,6 @@ class Supply:
             self.intake = intake
             self._watched.clear()
             self._armed = False
-            self._pace = Pace()
         return intake
 
     def close(self) -> Intake | None:
@@ -79,24 +73,26 @@ class Supply:
 
     def claim(self, count: int, size: int) -> list[Delivery]:
         """Claim what is in the hold, or else what the server has ready."""
-        with self._changed:
-            self._claimed_at = monotonic()
-            self._hold.promote()
-            if self._pace.prefetch and not self._hold.ready():
-                # The next ones of a stream are on their way, and sooner here than if asked for.
-                self._changed.wait(SOON)
-            taken = self._hold.take(self._queues, count, size)
-        empty = bool(taken)
-        while not taken and not empty:
-            empty = self._pull(count, size)
-            with self._changed:
-                self._hold.promote()
-                taken = self._hold.take(self._queues, count, size)
-        self._regulate(count, len(taken))
+        self._busy = True
+        try:
+            taken = self._take(count, size)
+            empty = bool(taken)
+            while not taken and not empty:
+                empty = self._pull(count, size)
+                taken = self._take(count, size)
+        finally:
+            self._busy = False
+        self._stand_down()
         if self._turns:
             # The queue that came first comes last the next time.
             self._queues.append(self._queues.pop(0))
         return taken
+
+    def _take(self, count: int, size: int) -> list[Delivery]:
+        with self._changed:
+            self._claimed_at = monotonic()
+            self._hold.promote()
+            return self._hold.take(self._queues, count, size)
 
     def _pull(self, count: int, size: int) -> bool:
         """Get messages from the server; return whether there are no more. Some may be for later."""
@@ -108,24 +104,14 @@ class Supply:
 
         return self._link.call(pull)
 
-    def _regulate(self, count: int, taken: int) -> None:
-        """Choose the way in that fits what has been asked for and what there was."""
+    def _stand_down(self) -> None:
+        """End the watch: there is something to do, and what it would bring has to be asked for."""
         with self._changed:
-            intake, held = self.intake, len(self._hold.claimed)
-            before, now = self._pace.prefetch, self._pace.after(count, taken, held)
-            armed, self._armed = self._armed, False
+            intake, armed = self.intake, self._armed
+            self._armed = False
             self._watched.clear()
-            queues = tuple(self._queues)
-        if intake is None or (before == now and not armed):
-            return
-
-        def change() -> None:
-            intake.unsubscribe()
-            if now:
-                intake.subscribe(queues, now)
-                self._mind(intake)
-
-        self._link.post(change)
+        if intake is not None and armed:
+            self._link.post(intake.stand_down)
 
     # -- arrivals, in the I/O thread
 
@@ -134,10 +120,10 @@ class Supply:
             if self.intake is not intake:
                 return
             self._hold.add(intake.serial, arrival)
+            self._mind(intake)
             if not asked:
                 self._watched.discard(arrival.queue)
                 self._changed.notify_all()
-                self._mind(intake)
 
     def _ended(self, intake: Intake) -> None:
         """The channel has gone, and all leases with it."""
@@ -158,16 +144,12 @@ class Supply:
         with self._changed:
             if self.intake is not intake:
                 return
-            streaming = self._pace.prefetch > 0
-            if self._waiting or monotonic() - self._claimed_at < IDLE:
-                if streaming or self._hold.ready():
+            if self._busy or monotonic() - self._claimed_at < IDLE:
+                if self._hold.ready():
                     self._mind(intake)
                 return
             entries = self.put_down()
-            self._pace = Pace()
         try:
-            if streaming:
-                intake.unsubscribe()
             intake.channel.give_back([entry.arrival.tag for entry in entries])
         except AMQPError:
             pass  # The channel is closing, and gives everything back.
@@ -185,7 +167,7 @@ class Supply:
         """Block until a claim may find something, or ``wake`` is called."""
         deadline = monotonic() + timeout
         with self._changed:
-            self._waiting = True
+            self._busy = True
             try:
                 while not self._woken and self.intake is not None:
                     self._hold.promote()
@@ -195,17 +177,17 @@ class Supply:
                     self._watch(self.intake)
                     self._changed.wait(pause)
             finally:
-                self._waiting = self._woken = False
+                self._busy = self._woken = False
 
     def _watch(self, intake: Intake) -> None:
         """Have a message of each queue sent as soon as there is one."""
         queues = [queue for queue in self._queues if queue not in self._watched]
-        if self._pace.prefetch or not queues:
+        if not queues:
             return
         self._watched.update(queues)
         self._armed = True
         # A subscription that has brought its message brings no other: it is made anew.
-        self._link.post(lambda: intake.subscribe(queues, 1))
+        self._link.post(lambda: intake.watch(queues))
 
     def wake(self) -> None:
         """Make ``wait`` return."""

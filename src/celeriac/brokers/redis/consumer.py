@@ -58,6 +58,8 @@ BATCH = 200
 """Receipts that one script deals with, so that the server is never kept for long."""
 SEEN_EVERY = 20.0
 """Seconds between signs of life of a worker that holds nothing."""
+ANNOUNCED_EVERY = 3600.0
+"""Seconds between two times at which a worker tells the server of its queues."""
 KNOWN_FOR = 30 * 86400
 """Seconds for which the names of queues are remembered after their last use."""
 
@@ -95,16 +97,19 @@ class RedisConsumer(Consumer):
         # Who reads only what ends by itself, replies, is a caller.
         lasting = [queue.name for queue in queues if not queue.private]
         self._worker = self._owner if lasting else ""
-        self._announce(queues, lasting)
-
-    def _announce(self, queues: Sequence[Queue], lasting: Sequence[str]) -> None:
-        self._renewed(())
-        bound = [one for queue in queues for one in declarations(self._keys, queue)]
-        known: list[Command] = []
+        self._announcements: list[Command] = [
+            one for queue in queues for one in declarations(self._keys, queue)
+        ]
         if lasting:
-            known.append(("SADD", self._keys.queues, *lasting))
-            known.append(("EXPIRE", self._keys.queues, KNOWN_FOR))
-        self._link.pipeline([*known, *bound])
+            self._announcements.append(("SADD", self._keys.queues, *lasting))
+            self._announcements.append(("EXPIRE", self._keys.queues, KNOWN_FOR))
+        self._renewed(())
+        self._announce()
+
+    def _announce(self) -> None:
+        """Tell the server of the queues; it may have been emptied since, and forgets in the end."""
+        self._announced = monotonic()
+        self._link.pipeline(self._announcements)
 
     def _run(self, script: Script, *arguments: Argument) -> Any:
         return self._link.run(script, self._scripted.keys, (*self._scripted.first, *arguments))
@@ -145,6 +150,8 @@ class RedisConsumer(Consumer):
     def renew(self, receipts: Sequence[str]) -> set[str]:
         if not receipts and monotonic() - self._seen < SEEN_EVERY:
             return set()
+        if monotonic() - self._announced > ANNOUNCED_EVERY:
+            self._announce()
         lost: set[str] = set()
         for batch in _batches(receipts) or [()]:
             lost |= self._renewed(batch)
