@@ -249,9 +249,7 @@ def main(arguments: list[str]) -> None:
         if option == "--at":
             points.append(arguments.pop(0))
         elif option == "--fresh":
-            setattr(
-                imports.load("celeriac.brokers.amqp.consumer"), "FRESH", float(arguments.pop(0))
-            )
+            imports.load("celeriac.brokers.amqp.consumer:").FRESH = float(arguments.pop(0))
         else:
             _replace(Leases, "sweep", lambda self: None)
     os.environ[PARENT] = str(os.getpid())
