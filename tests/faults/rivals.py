@@ -59,7 +59,8 @@ class Rivals:
         site, before = self._site, len(self.runs(self.victim))
         eventually(lambda: (self.work(), len(self.runs(self.victim)) > before + 20)[1], 20)
         begun = {run.task_id for run in self.runs(self.victim)}
-        site.book.write(Fault("parent", point, self.victim.pid, monotonic(), stopped=True))
+        severs = site.view.severed
+        site.book.write(Fault("parent", point, self.victim.pid, monotonic(), True, severs))
         strike()
         known, soon = len(site.records), monotonic() + A_MOMENT
         # Its last claim may be on its way still.

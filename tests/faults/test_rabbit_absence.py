@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from tests.faults.chaos import LONG, chaos, many, passed
 from tests.faults.ledger import Plan
 from tests.faults.rabbit import HEARTBEAT, Place
@@ -17,7 +19,7 @@ from tests.fixtures.servers import MakeProxy
 pytestmark = chaos
 HALF_OPEN = 10.0 if LONG else 4.0 * HEARTBEAT
 """Longer than either side waits for a sign of life."""
-AWAY = 30.0 if LONG else 5.0
+AWAY = 30.0 if LONG else 3.0
 """Seconds without the store."""
 MOMENT = 0.5
 """Seconds after a fault in which what was claimed before may still begin."""
@@ -53,7 +55,7 @@ class TestServer:
             role="connection",
             point="closed by rabbitmqctl",
             strike=place.server.drop_connections,
-            times=20 if LONG else 3,
+            times=20 if LONG else 2,
         )
         plan = Plan(
             tasks=many(1000),
@@ -64,6 +66,7 @@ class TestServer:
         )
         passed("rabbitmqctl close_all_connections", plan, home)
 
+    @pytest.mark.skipif(not LONG, reason="make chaos runs it; the others are much the same")
     def test_it_stands_still(self, home: Path, place: Place) -> None:
         trouble = partial(
             Absence,
@@ -124,6 +127,7 @@ class TestConnections:
         plan = Plan(tasks=many(1000), ground=place.ground(proxy), view=place.view, trouble=trouble)
         passed(f"connections are half-open for {HALF_OPEN} s", plan, home)
 
+    @pytest.mark.skipif(not LONG, reason="make chaos runs it; the others are much the same")
     def test_they_are_slow(self, home: Path, place: Place, make_proxy: MakeProxy) -> None:
         proxy = make_proxy(place.server.port)
         trouble = partial(

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from celeriac.worker.window import MOST
 from tests.faults.chaos import LONG, chaos, many, passed
 from tests.faults.ledger import Plan
@@ -26,6 +28,7 @@ def test_processes_of_all_kinds_are_killed(home: Path, place: Place) -> None:
     assert sum(report.faults.values()) == len(kills)
 
 
+@pytest.mark.skipif(not LONG, reason="make chaos runs it; the others are much the same")
 def test_kills_of_the_parent_during_one_backlog_bury_no_task(home: Path, place: Place) -> None:
     kills = ("parent",) * (10 if LONG else 2)
     plan = Plan(
