@@ -1,6 +1,7 @@
 """Starts a worker that kills or stops its own processes at named points of the road.
 
-``python -m tests.faults.launch [--at POINT:N[:stop]]... [--no-sweep] WORKER ARGUMENTS``
+``python -m tests.faults.launch [--at POINT:N[:stop]]... [--no-sweep]
+[--fresh SECONDS] WORKER ARGUMENTS``
 
 The code under test has no hooks: its methods are wrapped from outside, in the parent before the
 command line runs, in template and children when the template imports the app. At its N-th pass
@@ -78,6 +79,17 @@ ON_REDIS = {
 }
 """Points that lie elsewhere, or only there, with messages on Redis."""
 
+ON_RABBIT = {
+    "parent.claim.before": "celeriac.brokers.amqp.consumer:AmqpConsumer.claim",
+    "parent.claim.after": "celeriac.brokers.amqp.consumer:AmqpConsumer.claim",
+    "parent.start.after": "celeriac.brokers.amqp.consumer:AmqpConsumer.start",
+    "parent.settle.before": "celeriac.brokers.amqp.consumer:AmqpConsumer._settle",
+}
+"""The same with messages on RabbitMQ."""
+
+ELSEWHERE = {"redis": ON_REDIS, "amqp": ON_RABBIT}
+"""By the scheme of the broker's URL."""
+
 _LATE = ("template.reap.inside",)
 """Points named ``inside`` that are passed when what is wrapped has returned."""
 
@@ -110,8 +122,8 @@ def parse(text: str) -> Point:
 
 def arm(point: Point, home: str) -> None:
     """Wrap the method at which a point lies."""
-    redis = os.environ.get(BROKER, "").startswith("redis:")
-    places = POINTS | ON_REDIS if redis else POINTS
+    scheme = os.environ.get(BROKER, "").partition(":")[0]
+    places = POINTS | ELSEWHERE.get(scheme, {})
     module, _, attribute = places[point.name].partition(":")
     owner, _, name = attribute.rpartition(".")
     holder = imports.load(f"{module}:{owner}")
@@ -232,9 +244,12 @@ def arm_template() -> None:
 def main(arguments: list[str]) -> None:
     """Be a worker with faults to come."""
     home, points = os.environ[HOME], []
-    while arguments and arguments[0] in ("--at", "--no-sweep"):
-        if arguments.pop(0) == "--at":
+    while arguments and arguments[0] in ("--at", "--no-sweep", "--fresh"):
+        option = arguments.pop(0)
+        if option == "--at":
             points.append(arguments.pop(0))
+        elif option == "--fresh":
+            imports.load("celeriac.brokers.amqp.consumer:").FRESH = float(arguments.pop(0))
         else:
             _replace(Leases, "sweep", lambda self: None)
     os.environ[PARENT] = str(os.getpid())

@@ -5,6 +5,7 @@ database is deleted.
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -18,6 +19,7 @@ from tests.fixtures.ledger import Begun, Ended
 from tests.fixtures.ledger_report import Report
 from tests.fixtures.ledger_site import Ground, Producer, Site, Worker
 from tests.fixtures.ledger_tasks import HEALTHY, POISON
+from tests.fixtures.ledger_views import View
 from tests.fixtures.waiting import eventually
 
 SECONDS = 0.02
@@ -71,14 +73,29 @@ class _Run(Struct, frozen=True):
     burial: float
 
 
-def measure(folder: Path, broker: str, tasks: int, longest: float = 100.0) -> Figures:
-    """Do both runs, one after the other."""
+class Plot(Struct, frozen=True):
+    """Where a run is done: nothing of another run is there."""
+
+    ground: Ground
+    view: View | None = None
+
+
+def on_redis(broker: str) -> Callable[[], Plot]:
+    """Return what empties the database at this URL before each run."""
+
+    def plot() -> Plot:
+        with redis.Redis.from_url(broker) as server:
+            server.flushdb()
+        return Plot(Ground(broker=broker))
+
+    return plot
+
+
+def measure(folder: Path, plot: Callable[[], Plot], tasks: int, longest: float = 100.0) -> Figures:
+    """Do both runs, one after the other; each has a plot of its own."""
     healthy = tasks - tasks // EVERY
-    with redis.Redis.from_url(broker) as server:
-        server.flushdb()
-        clean = _run(folder / "clean", broker, healthy, 0, longest)
-        server.flushdb()
-        poisoned = _run(folder / "poisoned", broker, healthy, tasks // EVERY, longest)
+    clean = _run(folder / "clean", plot(), healthy, 0, longest)
+    poisoned = _run(folder / "poisoned", plot(), healthy, tasks // EVERY, longest)
     there = poisoned.seconds - sum(poisoned.missing) / SLOTS
     return Figures(
         healthy=healthy,
@@ -94,9 +111,9 @@ def measure(folder: Path, broker: str, tasks: int, longest: float = 100.0) -> Fi
     )
 
 
-def _run(folder: Path, broker: str, healthy: int, poison: int, longest: float) -> _Run:
+def _run(folder: Path, plot: Plot, healthy: int, poison: int, longest: float) -> _Run:
     """Have a backlog worked off."""
-    with Site(folder, LEASE, Ground(broker=broker)) as site:
+    with Site(folder, LEASE, plot.ground, plot.view) as site:
         producer = Producer(site)
         for _ in range(poison):
             producer.publish(healthy // poison, HEALTHY, SECONDS)
@@ -127,7 +144,7 @@ def _missing(site: Site, until: float) -> list[float]:
 @click.option("--broker", required=True, help="URL; its database is emptied.")
 @click.option("--tasks", default=2000, show_default=True)
 def main(broker: str, tasks: int) -> None:
-    figures = measure(Path(tempfile.mkdtemp(prefix="poison-")), broker, tasks, 1000.0)
+    figures = measure(Path(tempfile.mkdtemp(prefix="poison-")), on_redis(broker), tasks, 1000.0)
     for name, value in figures.rows().items():
         click.echo(f"{name:>16}  {value}")
     click.echo(figures.poisoned)

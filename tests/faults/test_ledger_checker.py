@@ -208,3 +208,32 @@ def test_records_are_of_one_size_that_divides_a_page(tmp_path: Path) -> None:
     book.close()
     assert Path(book.path).stat().st_size == SIZE * len(records)
     assert list(Reader(str(tmp_path)).news()) == records
+
+
+def cut(*, severs: bool) -> list[Record]:
+    return [Fault("connection", "by hand", 0, 1.05, severs=severs), Back("connection", 1.05)]
+
+
+def test_what_was_in_flight_when_leases_ended_with_connections_is_run_again() -> None:
+    again = ran(OTHER, at=1.2)
+    report = check(published() + ran() + cut(severs=True) + again, evidence())
+    assert report.passed
+    assert (report.repeated, report.in_flight) == (1, [1])
+    wrong(published() + ran() + cut(severs=False) + again, evidence())
+
+
+def test_what_had_long_been_settled_then_is_not() -> None:
+    late: list[Record] = [
+        Fault("connection", "by hand", 0, 9.0, severs=True),
+        Back("connection", 9.0),
+    ]
+    report = wrong(published() + ran() + late + ran(OTHER, at=9.5), evidence())
+    assert "no fault struck" in report.unexpected[0]
+
+
+def test_who_stood_still_may_run_late_what_he_held_where_nobody_can_say_what_that_was() -> None:
+    stop = Fault("parent", "by hand", PARENT, 1.05, stopped=True, severs=True)
+    records = [*published(), stop, *ran(OTHER, at=1.2, parent=20), *ran(at=1.5)]
+    assert check(records, evidence()).passed
+    own: list[Record] = [*published(), stop, *ran(OTHER, at=1.2), *ran(at=1.5)]
+    wrong(own, evidence())

@@ -1,17 +1,13 @@
 """Messages on Redis: leases of workers that live, that stand still, and that are cut off."""
 
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
-from celeriac.wire.result import ResultDocument
 from tests.faults.chaos import LONG, chaos, many, show
 from tests.faults.ledger import close
-from tests.fixtures.ledger import PARENT, Begun, Fault, Held
-from tests.fixtures.ledger_site import Ground, Producer, Site, Worker, kill, living
+from tests.faults.rivals import Rivals, check_outcomes, finish
+from tests.fixtures.ledger_site import Ground, Producer, Site, Worker
 from tests.fixtures.ledger_tasks import HEALTHY
 from tests.fixtures.ports import HOST
 from tests.fixtures.servers import MakeProxy, MakeRedis
@@ -19,9 +15,6 @@ from tests.fixtures.waiting import eventually
 
 pytestmark = chaos
 LEASE = 1.5
-A_MOMENT = 0.2
-"""Seconds after which the server has done what it was asked for: much less than a lease."""
-AHEAD = 1000
 TIMES = 10 if LONG else 1
 
 
@@ -40,73 +33,15 @@ def test_a_task_longer_than_its_lease_runs_once(home: Path, make_redis: MakeRedi
         assert (report.ok, report.repeated) == (report.attempted, 0)
 
 
-class Rivals:
-    """Two workers, of which one is taken out of the world for longer than its leases last."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self.victim = Worker(site, [], ["-c", "4", "-n", "victim@here"])
-        self.other = Worker(site, [], ["-c", "4", "-n", "other@here"], direct=True)
-        self.producer = Producer(site)
-        eventually(lambda: (site.look(), site.workers_ready() == 2)[1], 20)
-
-    def work(self) -> None:
-        """Keep some tasks waiting, as long as there are not enough of them."""
-        self._site.look()
-        waiting = self._site.tried - len(self._site.ended)
-        if self.producer.idle and waiting < AHEAD / 2:
-            self.producer.publish(AHEAD, HEALTHY, 0.02)
-
-    def runs(self, worker: Worker) -> list[Begun]:
-        """Return what a worker has run so far."""
-        runs = (record for record in self._site.records if isinstance(record, Begun))
-        return [run for run in runs if run.parent == worker.pid]
-
-    def outlast(
-        self, point: str, strike: Callable[[], object], mend: Callable[[], object]
-    ) -> set[str]:
-        """Take the victim away until all that it held was run by the other; return what that was."""
-        site, before = self._site, len(self.runs(self.victim))
-        eventually(lambda: (self.work(), len(self.runs(self.victim)) > before + 20)[1], 20)
-        begun = {run.task_id for run in self.runs(self.victim)}
-        site.book.write(Fault("parent", point, self.victim.pid, monotonic(), stopped=True))
-        strike()
-        known, soon = len(site.records), monotonic() + A_MOMENT
-        # Its last claim may be on its way still.
-        eventually(lambda: monotonic() > soon)
-        site.hold(self.victim.pid)
-        site.look()
-        held = {r.task_id for r in site.records[known:] if isinstance(r, Held)}
-        until = monotonic() + 2 * LEASE
-
-        def taken_over() -> bool:
-            self.work()
-            # What it had said just before it was struck may have been heard a little later.
-            left = held & begun - {run.task_id for run in self.runs(self.other)}
-            return monotonic() > until and left <= site.documents(left).keys()
-
-        eventually(taken_over, 20)
-        mend()
-        return held & begun & {run.task_id for run in self.runs(self.other)}
-
-
 def test_a_worker_that_stands_still_loses_its_tasks_and_its_outcomes(
     home: Path, make_redis: MakeRedis
 ) -> None:
     ground = Ground(broker=make_redis(durable=True).url())
     with Site(home / "ledger", LEASE, ground) as site:
-        rivals = Rivals(site)
-
-        def all_get(number: int) -> None:
-            pid = rivals.victim.pid
-            for one in {pid, *living(f"{PARENT}={pid}")}:
-                kill(one, number)
-
+        rivals = Rivals(site, 2 * LEASE)
         taken = 0
         for _ in range(TIMES):
-            again = rivals.outlast(
-                "stopped", lambda: all_get(signal.SIGSTOP), lambda: all_get(signal.SIGCONT)
-            )
+            again = rivals.stop()
             taken += len(again)
             check_outcomes(site, rivals, again)
         assert taken, "the other worker ran nothing of what the stopped one had begun"
@@ -121,36 +56,8 @@ def test_a_worker_that_is_cut_off_loses_its_tasks_and_its_outcomes(
     proxy = make_proxy(server.port)
     ground = Ground(broker=server.url(), worker_broker=f"redis://{HOST}:{proxy.port}/0")
     with Site(home / "ledger", LEASE, ground) as site:
-        rivals = Rivals(site)
+        rivals = Rivals(site, 2 * LEASE)
         for _ in range(TIMES):
             again = rivals.outlast("cut off", proxy.stall, proxy.resume)
             check_outcomes(site, rivals, again)
         finish(site, rivals, f"one of two workers is cut off for {2 * LEASE} s")
-
-
-def check_outcomes(site: Site, rivals: Rivals, again: set[str]) -> None:
-    """See that each has one outcome, the other's, and that it stays when the victim is back."""
-
-    def stored() -> dict[str, ResultDocument]:
-        rivals.work()
-        return site.documents(again)
-
-    eventually(lambda: len(stored()) == len(again))
-    before = stored()
-    assert {document.worker for document in before.values()} <= {"other@here"}
-    done = len(rivals.runs(rivals.victim))
-    # When the victim works again, it has said what it had to say about its old tasks.
-    eventually(lambda: (rivals.work(), len(rivals.runs(rivals.victim)) > done + 50)[1], 20)
-    assert stored() == before
-
-
-def finish(site: Site, rivals: Rivals, what: str) -> None:
-    """Do the rest, add up, and judge."""
-    missing = many(1000) - site.tried
-    if missing > 0:
-        rivals.producer.publish(missing, HEALTHY, 0.001)
-    eventually(site.settled, 120)
-    report = close(site, 0, [])
-    show(what, report)
-    assert report.passed, f"\n{report}"
-    assert report.ok == report.attempted

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.faults.chaos import LONG, chaos, many, show
-from tests.faults.poison import EVERY, measure
+from tests.faults.poison import EVERY, measure, on_redis
 from tests.fixtures.servers import MakeRedis
 
 pytestmark = chaos
@@ -13,7 +13,7 @@ SHARE = 0.9 if LONG else 0.7
 
 def test_a_hundredth_of_poison(home: Path, make_redis: MakeRedis) -> None:
     tasks = many(1000)
-    figures = measure(home, make_redis().url(), tasks, 600.0 if LONG else 60.0)
+    figures = measure(home, on_redis(make_redis().url()), tasks, 600.0 if LONG else 60.0)
     show("a hundredth of all tasks kill their own process", figures.rows())
     show("with poison", figures.poisoned)
     for report in (figures.clean, figures.poisoned):

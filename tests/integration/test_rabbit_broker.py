@@ -19,6 +19,7 @@ import pytest
 from msgspec.structs import replace
 
 from celeriac.brokers.amqp.broker import AmqpBroker
+from celeriac.brokers.amqp.consumer import CROWD, AmqpConsumer
 from celeriac.brokers.base import Consumer
 from celeriac.clock import iso, wall
 from celeriac.completion import SETTLED, STALE, Completion, Settlement
@@ -77,6 +78,20 @@ def proxy(rabbit_server: RabbitServer, make_proxy: MakeProxy) -> Proxy:
 def by_proxy(rabbit_url: str, rabbit_server: RabbitServer, proxy: Proxy) -> str:
     """The URL of the virtual host, by way of the proxy."""
     return rabbit_url.replace(f":{rabbit_server.port}/", f":{proxy.port}/")
+
+
+def claim_all(consumer: Consumer) -> list[Delivery]:
+    """Claim the whole crowd."""
+    held: list[Delivery] = []
+    eventually(lambda: held.extend(claim(consumer)) or len(held) == CROWD + 1)
+    return held
+
+
+def die(consumer: AmqpConsumer) -> None:
+    """Close the channel, as the server does when a worker has died."""
+    intake = consumer._supply.intake
+    assert intake is not None
+    intake.channel.line.ioloop.add_callback_threadsafe(intake.channel.close)
 
 
 def settle(receipt: str, how: Settlement = Settlement.ACK) -> list[Completion]:
@@ -379,6 +394,27 @@ class TestLosses:
         # And it goes on with a connection of its own.
         other.requeue([again[0].receipt])
         assert claim_when_ready(consumer).message.id == "0"
+
+    def test_of_a_crowd_that_comes_again_nobody_is_accused(self, make_broker: MakeBroker) -> None:
+        """A server that was killed says of all messages that they come again."""
+        make_broker().publish(publishes(range(CROWD + 1)))
+        first, second, third, last = (make_broker().consumer(["work"]) for _ in range(4))
+        claim_all(first)
+        die(first)
+        held = claim_all(second)
+        assert {(d.suspect, d.losses) for d in held} == {(True, 0)}
+        assert second.start([held[0].receipt]) == set()
+        die(second)
+        assert eventually(third.sweep) == CROWD + 1
+        held = claim_all(third)
+        assert {(d.suspect, d.losses) for d in held} == {(True, 0)}
+        # Now each is known, and is tried alone.
+        assert third.start([held[0].receipt]) == set()
+        die(third)
+        assert eventually(last.sweep) == 1
+        losses = {delivery.message.id: delivery.losses for delivery in claim_all(last)}
+        assert losses.pop(held[0].message.id) == 1
+        assert set(losses.values()) == {0}
 
     def test_who_waits_hears_of_it(
         self, make_broker: MakeBroker, broker: AmqpBroker, by_proxy: str, proxy: Proxy

@@ -37,6 +37,9 @@ FRESH = 300.0
 stays unsettled for half an hour (``consumer_timeout``), or for less if its administrator says so.
 """
 
+CROWD = 16
+"""Messages: more than these that have come again at once, for no known reason, are no suspects yet."""
+
 Ship = Callable[[shipping.Shipment], None]
 Bury = Callable[[Sequence[tuple[Entry, str]]], None]
 
@@ -108,9 +111,29 @@ class AmqpConsumer(Consumer):
 
     def start(self, receipts: Sequence[str]) -> set[str]:
         with self._settling:
-            self._put_on_trial(receipts, lambda entry: not entry.started, begins=True)
+            passed = self._let_pass()
+            tried = [receipt for receipt in receipts if receipt not in passed]
+            self._put_on_trial(tried, lambda entry: not entry.started, begins=True)
         with self._changed:
             return self._hold.stale(receipts)
+
+    def _let_pass(self) -> set[str]:
+        """Put a crowd that has come again on record, all at once; return what may begin with that.
+
+        A server that was killed says of all messages that they come again. To try each would take
+        hours, and of the messages of a lost worker hardly one is to blame, either. Their copies count
+        no loss; if we end with these, they are known, and tried one by one.
+        """
+        with self._changed:
+            crowd = [r for r, e in self._hold.claimed.items() if e.unheard and not e.started]
+        if len(crowd) > CROWD:
+            self._put_on_trial(crowd, lambda entry: not entry.on_trial)
+        with self._changed:
+            return {
+                r
+                for r, e in self._hold.claimed.items()
+                if e.unheard and e.on_trial and not e.started
+            }
 
     def _put_on_trial(
         self, receipts: Sequence[str], wanted: Callable[[Entry], bool], *, begins: bool = False

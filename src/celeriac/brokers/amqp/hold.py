@@ -66,6 +66,8 @@ class Entry(Struct):
     received: Received
     delivery: Delivery | None = None
     """Once it is claimed."""
+    unheard: bool = False
+    """It has come again, and nothing says why; nor does any record of ours."""
     started: bool = False
     """Its start is on record."""
     on_trial: bool = False
@@ -135,6 +137,7 @@ class Hold:
                 claims, suspect = known[0] + 1, known[1]
             else:
                 claims, suspect = claims + (not received.returns), True
+                entry.unheard = not (received.returns or record.suspect)
         receipt = f"{self._name}:{entry.serial}:{arrival.tag}"
         entry.delivery = Delivery(
             message=received.message,
@@ -173,7 +176,10 @@ class Hold:
         return down
 
     def lose(self, serial: int) -> None:
-        """Forget everything that came by a channel that has gone."""
+        """Forget all that came by a channel that has gone; know again what nobody had claimed."""
+        for entry in (entry for ready in self._ready.values() for entry in ready):
+            if entry.serial == serial:
+                self._returns.keep(entry)
         self.claimed = {r: e for r, e in self.claimed.items() if e.serial != serial}
         self._later = [item for item in self._later if item[2].serial != serial]
         heapify(self._later)

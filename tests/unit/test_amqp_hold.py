@@ -1,0 +1,30 @@
+"""What a consumer of RabbitMQ has in its hands, and what it knows again when it comes back."""
+
+from msgspec.structs import replace
+
+from celeriac.brokers.amqp.connection import Arrival
+from celeriac.brokers.amqp.hold import Hold, Returns
+from celeriac.brokers.amqp.properties import NEW, encode_properties
+from tests.fixtures.messages import ANY_SIZE, message
+
+
+def arrival(name: str, tag: int) -> Arrival:
+    properties = encode_properties(message(name), NEW)
+    return Arrival("work", tag, False, properties, message(name).body)
+
+
+def again(hold: Hold, one: Arrival) -> bool:
+    """Have a message come again by the next channel; return whether it is suspect."""
+    assert hold.add(2, replace(one, redelivered=True))
+    [delivery] = hold.take(["work"], 1, ANY_SIZE)
+    return delivery.suspect
+
+
+def test_what_nobody_had_claimed_is_no_suspect_after_a_loss() -> None:
+    hold = Hold("here", Returns())
+    claimed, waiting = arrival("1", 1), arrival("2", 2)
+    for one in (claimed, waiting):
+        hold.add(1, one)
+    assert len(hold.take(["work"], 1, ANY_SIZE)) == 1
+    hold.lose(1)
+    assert (again(hold, claimed), again(hold, waiting)) == (True, False)
