@@ -178,7 +178,7 @@ class TestProperties:
         assert decode_properties(sent, b"").record == record
         properties = pika.BasicProperties()
         properties.decode(sent)
-        retried = json.dumps({**properties.headers, "retries": 1}).encode()
+        retried = json.dumps({**(properties.headers or {}), "retries": 1}).encode()
         again = encode_properties(replace(FULL, headers=retried))
         assert decode_properties(again, b"").record == NEW
 
