@@ -300,8 +300,8 @@ class TestStreams:
         consumer = broker.consumer(["empty", "full", "empty too"])
         for _ in range(ROUNDS):
             # Large claims begin streams, small ones end them.
-            for count in (10, 10, 10, 1, 1, 1, 1, 1):
-                for delivery in consumer.claim(count, 10_000):
+            for most in (10, 10, 10, 1, 1, 1, 1, 1):
+                for delivery in consumer.claim(most, 10_000):
                     assert delivery.queue == "full"
                     assert consumer.commit(settle(delivery.receipt), None) == [SETTLED]
 

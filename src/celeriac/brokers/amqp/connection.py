@@ -293,7 +293,7 @@ class Channel(pika.channel.Channel):
         return reply
 
     def _on_cancelok(self, method_frame: Any) -> None:
-        super()._on_cancelok(method_frame)
+        super()._on_cancelok(method_frame)  # type: ignore[misc]
         tag = method_frame.method.consumer_tag
         self._subscriptions.pop(tag, None)
         if (reply := self._ending.pop(tag, None)) is not None:
