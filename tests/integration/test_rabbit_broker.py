@@ -38,6 +38,7 @@ from tests.fixtures.waiting import InAMoment, eventually
 MakeBroker = Callable[..., AmqpBroker]
 LATE = 3.0
 """Seconds: a message that waited for its time may be so late on a machine that has other things to do."""
+ROUNDS = 20
 CLASSIC = {"delayed_queue_type": "classic"}
 
 
@@ -305,6 +306,19 @@ class TestDeadLetters:
         assert letter.message.id == "1"
         assert broker.delete_dead(ALL_DEAD) == 1
         assert channel.queue_declare("celeriac.dead", passive=True).method.message_count == 1
+
+
+class TestStreams:
+    def test_they_end_one_after_the_other(self, broker: AmqpBroker) -> None:
+        """What comes for one after another one has ended is still known to be of its queue."""
+        broker.publish([publish(f"{n}", "full") for n in range(ROUNDS * 50)])
+        consumer = broker.consumer(["empty", "full", "empty too"])
+        for _ in range(ROUNDS):
+            # Large claims begin streams, small ones end them.
+            for most in (10, 10, 10, 1, 1, 1, 1, 1):
+                for delivery in consumer.claim(most, 10_000):
+                    assert delivery.queue == "full"
+                    assert consumer.commit(settle(delivery.receipt), None) == [SETTLED]
 
 
 class TestLongRuns:

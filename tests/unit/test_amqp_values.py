@@ -170,6 +170,18 @@ class TestProperties:
         assert received.message.headers == b'{"task": "shop.pay", "x-own": 1}'
         assert received.returns == 3
 
+    def test_a_record_is_not_that_of_the_next_retry(self) -> None:
+        """Celery takes headers that it does not know along."""
+        record = Record(claims=2, suspect=True, losses=2)
+        first = {"task": "shop.pay", "retries": 0}
+        sent = encode_properties(replace(FULL, headers=json.dumps(first).encode()), record)
+        assert decode_properties(sent, b"").record == record
+        properties = pika.BasicProperties()
+        properties.decode(sent)
+        retried = json.dumps({**(properties.headers or {}), "retries": 1}).encode()
+        again = encode_properties(replace(FULL, headers=retried))
+        assert decode_properties(again, b"").record == NEW
+
     @pytest.mark.parametrize(
         "ours", [1, "text", {"claims": "many"}, {"losses": None}, {"due": [], "parked": 1}]
     )

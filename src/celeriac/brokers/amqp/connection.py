@@ -202,6 +202,8 @@ class Channel(pika.channel.Channel):
         """The tags of what has come and is not settled, in their order, which is that of arrival."""
         self._asked: set[Reply[Any]] = set()
         self._subscriptions: dict[str, str] = {}
+        self._ending: dict[str, Reply[Any]] = {}
+        """Subscriptions whose end the server has not confirmed yet."""
         self._tags = count(1)
         self._gets: deque[_Asked] = deque()
         self.add_on_close_callback(self._closed)
@@ -285,12 +287,17 @@ class Channel(pika.channel.Channel):
 
     def unsubscribe(self, tag: str) -> Reply[Any]:
         """End a subscription. What comes before the server has read this is handed on as usual."""
-        reply = self.ask("basic_cancel", consumer_tag=tag)
-        reply.then(lambda: self._forget(tag))
+        reply = self._ending[tag] = self._awaited(Reply())
+        # pika would call what is given here at the end of any subscription of the channel.
+        self.basic_cancel(consumer_tag=tag, callback=_not_called)
         return reply
 
-    def _forget(self, tag: str) -> None:
+    def _on_cancelok(self, method_frame: Any) -> None:
+        super()._on_cancelok(method_frame)  # type: ignore[misc]
+        tag = method_frame.method.consumer_tag
         self._subscriptions.pop(tag, None)
+        if (reply := self._ending.pop(tag, None)) is not None:
+            reply.set(method_frame)
 
     def ack(self, tags: Iterable[int]) -> None:
         """Settle messages for good, in as few words as may be."""

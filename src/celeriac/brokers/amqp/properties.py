@@ -60,6 +60,8 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the record of a start: the queue of the message."""
     trial: str | None = None
     """Of the record of a start: which one it is."""
+    retries: int | None = None
+    """Of the message that it is about: Celery copies headers into the next one when it retries."""
 
 
 NEW = Record()
@@ -91,6 +93,8 @@ def encode_properties(
         )
     if headers.get("task", "") != message.task:
         record = structs.replace(record, task=message.task)
+    if record != NEW and isinstance(headers.get("retries"), int):
+        record = structs.replace(record, retries=headers["retries"])
     expires = None if dead is not None else headers.get("expires")
     entries = _ours(record, dead) + encode_table(headers)[4:]
     return _assembled(message, entries, mode, _expiration(expires))
@@ -209,7 +213,7 @@ def _decoded(properties: bytes, body: bytes) -> Received:
     )
     return Received(
         message=message,
-        record=_record(ours),
+        record=_record(ours, headers.get("retries")),
         eta=_moment(headers.get("eta")),
         returns=returns if isinstance(returns, int) else 0,
         dead=ours.get(DEAD),
@@ -225,11 +229,15 @@ def _headers_text(headers: dict[str, Any]) -> bytes | None:
         return None
 
 
-def _record(ours: dict[str, Any]) -> Record:
+def _record(ours: dict[str, Any], retries: Any) -> Record:
+    """Return what a message has been through; that of another one that was retried does not count."""
     try:
-        return convert(ours, Record)
+        record = convert(ours, Record)
     except ValueError:
         return NEW  # Somebody else uses the header.
+    if record.retries is None:
+        return record
+    return structs.replace(record, retries=None) if record.retries == retries else NEW
 
 
 def _moment(text: Any) -> float | None:
