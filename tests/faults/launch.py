@@ -229,9 +229,9 @@ def record_copies(home: str) -> None:
 
     async def recorded(session: Any, channel: Any, entries: Sequence[Any]) -> Any:
         ids = [entry.delivery.message.id for entry in entries]
-        book.write(*(Copied(here, task_id) for task_id in ids))
+        book.write(*(Copied(here, task_id, monotonic()) for task_id in ids))
         copies = await put_on_trial(session, channel, entries)
-        book.write(*(Copied(here, task_id, done=True) for task_id in ids))
+        book.write(*(Copied(here, task_id, monotonic(), done=True) for task_id in ids))
         return copies
 
     trials.put_on_trial = recorded
