@@ -250,5 +250,5 @@ def test_a_message_that_was_being_copied_may_be_there_twice() -> None:
     assert sum(report.in_flight) == 1
     wrong(published() + copied + fault + again, evidence())
     fault = [Fault("broker", "by hand", 0, 0.5, severs=True), Back("broker", 0.6)]
-    late = ran(at=9.0) + ran(OTHER, at=12.0)
+    late = ran(at=2.0) + ran(OTHER, at=4.0)
     assert check(published() + copied + fault + late, evidence()).passed
