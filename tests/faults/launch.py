@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import count
 from time import monotonic
@@ -27,7 +27,7 @@ from celeriac.cli import main as command_line
 from celeriac.embedded import database
 from celeriac.pools import child, template
 from celeriac.worker.leases import Leases
-from tests.fixtures.ledger import HOME, PARENT, Book, Fault, Process
+from tests.fixtures.ledger import HOME, PARENT, Book, Copied, Fault, Process
 from tests.fixtures.ledger_tasks import BROKER
 
 POINTS_VARIABLE = "CELERIAC_LEDGER_POINTS"
@@ -222,6 +222,21 @@ def _stop_between_transactions() -> None:
         one.after_fork(child=False)
 
 
+def record_copies(home: str) -> None:
+    """Write down when copies take the place of messages: on RabbitMQ, runs begin so."""
+    trials = imports.load("celeriac.brokers.amqp.trials:")
+    book, here, put_on_trial = Book(home), os.getpid(), trials.put_on_trial
+
+    async def recorded(session: Any, channel: Any, entries: Sequence[Any]) -> Any:
+        ids = [entry.delivery.message.id for entry in entries]
+        book.write(*(Copied(here, task_id, monotonic()) for task_id in ids))
+        copies = await put_on_trial(session, channel, entries)
+        book.write(*(Copied(here, task_id, monotonic(), done=True) for task_id in ids))
+        return copies
+
+    trials.put_on_trial = recorded
+
+
 def arm_template() -> None:
     """Arm the template, in which this is called, and the children that it will fork."""
     home, parent = os.environ[HOME], int(os.environ[PARENT])
@@ -258,6 +273,8 @@ def main(arguments: list[str]) -> None:
     for point in map(parse, points):
         if point.role == "parent":
             arm(point, home)
+    if os.environ.get(BROKER, "").startswith("amqp:"):
+        record_copies(home)
     command_line.main(arguments)
 
 

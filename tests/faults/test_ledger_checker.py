@@ -12,6 +12,7 @@ from tests.fixtures.ledger import (
     Back,
     Begun,
     Book,
+    Copied,
     Ended,
     Fault,
     Gone,
@@ -237,3 +238,17 @@ def test_who_stood_still_may_run_late_what_he_held_where_nobody_can_say_what_tha
     assert check(records, evidence()).passed
     own: list[Record] = [*published(), stop, *ran(OTHER, at=1.2), *ran(at=1.5)]
     wrong(own, evidence())
+
+
+def test_a_message_that_was_being_copied_may_be_there_twice() -> None:
+    copying: list[Record] = [Copied(PARENT, "id-1", 0.2)]
+    copied: list[Record] = [*copying, Copied(PARENT, "id-1", 0.3, done=True)]
+    fault: list[Record] = [Fault("broker", "by hand", 0, 0.5), Back("broker", 0.6)]
+    again = ran() + ran(OTHER, at=3.0)
+    report = check(published() + copying + fault + again, evidence())
+    assert report.passed
+    assert sum(report.in_flight) == 1
+    wrong(published() + copied + fault + again, evidence())
+    fault = [Fault("broker", "by hand", 0, 0.5, severs=True), Back("broker", 0.6)]
+    late = ran(at=2.0) + ran(OTHER, at=4.0)
+    assert check(published() + copied + fault + late, evidence()).passed
