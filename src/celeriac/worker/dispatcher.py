@@ -39,6 +39,8 @@ log = logging.getLogger("celeriac.worker")
 
 LONGEST_PARKING = 60.0
 """Seconds: the pause of a message that nobody knows grows from 1 to this."""
+ROUNDED = 0.001
+"""Seconds by which a time as text may differ from the time that the broker was told."""
 AHEAD = 1.0
 """Seconds that the broker's clock may be ahead of ours."""
 
@@ -224,7 +226,7 @@ def _now(delivery: Delivery) -> float:
     What the broker gives out again, it may have kept until its time by a clock that is ahead of
     ours; were it sent back for that, it would go round until our clock is as far.
     """
-    return clock.wall() + (AHEAD if delivery.claims > 1 else 0.0)
+    return clock.wall() + (AHEAD if delivery.claims > 1 else ROUNDED)
 
 
 def _keeps_errors(task: TaskOptions | None, ignored: bool | None) -> bool:
