@@ -121,6 +121,10 @@ class TestLater:
     def test_a_message_whose_time_is_here_runs(self, seconds: float) -> None:
         flown(dispatcher().admit(delivery(message(eta=at(seconds)))))
 
+    def test_a_rounding_of_its_time_does_not_put_it_off(self) -> None:
+        """The text of a time is in microseconds; the broker kept the message until the time itself."""
+        flown(dispatcher().admit(delivery(message(eta=at(0.000_001)))))
+
     def test_one_that_was_sent_back_is_not_sent_back_for_a_clock_that_is_behind(self) -> None:
         flown(dispatcher().admit(delivery(message(eta=at(1)), claims=2)))
         assert dispatcher().admit(delivery(message(eta=at(1.1)), claims=2)) == Deferred(
