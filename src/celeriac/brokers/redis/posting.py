@@ -25,7 +25,7 @@ VISIBILITY = 3600.0
 """Seconds after which Celery gives up on a message that was not acknowledged."""
 SHORTEST_VISIBILITY = 30.0
 PATIENCE = 10.0
-"""Seconds after which Celery workers too may take what goes before all lists."""
+"""Seconds after which Celery workers too may take what goes before all lists, when they look for it."""
 LEVEL = 1 << 44
 """Scores of one priority in the index of what goes before all lists."""
 HIGHEST = 255
