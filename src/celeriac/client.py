@@ -115,13 +115,16 @@ class Client:
             or (None if self._replies is None else self._replies.reply_to),
         )
         return Publish(
-            queue=route.queues[0],
+            queue=route.queues[0] if route.queues else "",
             message=message,
             due=due,
             exchange=route.exchange,
+            exchange_type=route.exchange_type,
             routing_key=route.routing_key,
             copies=route.queues[1:],
             delivery_mode=route.delivery_mode,
+            broadcast=route.broadcast,
+            declarations=route.declarations,
         )
 
     def _written(

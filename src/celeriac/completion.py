@@ -90,7 +90,9 @@ STALE = Verdict(kind="stale")
 
 
 def refused(error: str) -> Verdict:
-    """Answer that the store will never take this document; nothing was done."""
+    """Answer that the store will never take this document, or that no queue gets one of the messages;
+    nothing was done.
+    """
     return Verdict(kind="refused", error=error)
 
 

@@ -112,6 +112,7 @@ class Connections:
     def _open_broker(self) -> Broker:
         broker = open_broker(self.broker_url, self._app.settings)
         broker.queues = self._app.amqp.queues
+        self._app.amqp.broker_routes = broker.routes
         return broker
 
     def _open_store(self) -> ResultStore | None:
@@ -121,10 +122,10 @@ class Connections:
         with self._opening:
             earlier: Client | None = self._open.get("client")
             warned = earlier is not None and earlier.warned
-            app = self._app
+            app, broker = self._app, self.broker
             replies = self.store if self.store_url.startswith("rpc") else None
             client = Client(
-                app.settings, self.broker, app.spec, app.amqp.router, warned=warned, replies=replies
+                app.settings, broker, app.spec, app.amqp.router, warned=warned, replies=replies
             )
             self._open["client"] = client
             return client

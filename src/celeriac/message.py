@@ -32,19 +32,26 @@ class Publish(Struct, frozen=True, kw_only=True):
     """A message and where it goes: routing is resolved before anything is published."""
 
     queue: str
+    """The first of its queues; empty if none is known here, and the server resolves ``exchange``."""
     message: Message
     due: float | None = None
     """Wall time in seconds before which the broker keeps the message to itself; None is now."""
     exchange: str = ""
     """The exchange that led here; empty is the broker's own, whose keys are names of queues."""
+    exchange_type: str = "direct"
+    """Its type, as far as it is known here."""
     routing_key: str = ""
     """The key it was published with; empty is the queue's name."""
     copies: tuple[str, ...] = ()
     """Further queues that get the message too."""
     delivery_mode: int = 2
     """1 may be lost when its server ends, 2 may not. Embedded queues keep all alike."""
-    declaration: Queue | None = None
-    """The declaration of the queue, if the sender knows better than the broker's ``look``."""
+    broadcast: bool = False
+    """Meant for whoever listens now: that nobody does is no error."""
+    declarations: tuple[Queue, ...] = ()
+    """What the sender knows of queues better than the broker: of its own, and of those that must be
+    there and bound before. One without a name stands for its exchange alone.
+    """
 
 
 class Delivery(Struct, frozen=True, kw_only=True):

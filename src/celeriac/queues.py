@@ -18,6 +18,7 @@ __all__ = [
     "Broadcast",
     "Exchange",
     "Queue",
+    "as_declaration",
     "as_delivery_mode",
     "as_exchange",
     "as_queue",
@@ -164,6 +165,11 @@ class Queue(Struct, frozen=True, repr_omit_defaults=True):
         return bool(self.expires) and not self.all_bindings
 
     @property
+    def passing(self) -> bool:
+        """Whether it belongs to one process, and ends with it: nobody else need know of it."""
+        return self.private or self.broadcast
+
+    @property
     def all_bindings(self) -> tuple[Binding, ...]:
         """Every binding, that to its own exchange first."""
         if not self.exchange.name:
@@ -239,6 +245,11 @@ def as_exchange(value: Any) -> Exchange:
     if not hasattr(value, "name"):
         raise ImproperlyConfigured(f"{value!r} is no exchange; write Exchange(name) or a name")
     return Exchange(**_fields(value, Exchange))
+
+
+def as_declaration(value: Any) -> Queue:
+    """Return a queue, or for an exchange a queue without a name that stands for it."""
+    return as_queue(value) if is_queue(value) else Queue("", as_exchange(value))
 
 
 def queue_from_options(name: str, options: Mapping[str, Any]) -> Queue:

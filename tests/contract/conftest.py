@@ -8,7 +8,17 @@ from celeriac.brokers.base import Broker, Consumer
 from tests.fixtures.processes import Children, Start
 
 # Assertions in the suites are explained as well as those in test modules.
-SUITES = ("broker", "pool", "lease", "settlement", "chord", "dead_letter", "shared", "result_store")
+SUITES = (
+    "broker",
+    "pool",
+    "lease",
+    "settlement",
+    "chord",
+    "dead_letter",
+    "exchange",
+    "shared",
+    "result_store",
+)
 for suite in SUITES:
     pytest.register_assert_rewrite(f"tests.contract.{suite}_contract")
 

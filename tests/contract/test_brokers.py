@@ -20,10 +20,12 @@ from celeriac.results.sqlite import SqliteStore
 from tests.contract import broker_contract as contract
 from tests.contract import chord_contract as chord
 from tests.contract import dead_letter_contract as dead_letters
+from tests.contract import exchange_contract as exchanges
 from tests.contract import lease_contract as leases
 from tests.contract import settlement_contract as settlement
 from tests.contract import shared_contract as shared
 from tests.contract.broker_contract import Consume
+from tests.contract.exchange_contract import join  # noqa: F401 (a fixture)
 from tests.fixtures.messages import ANY_SIZE, publish
 from tests.fixtures.waiting import InAMoment
 
@@ -99,6 +101,10 @@ class TestGivingBack(leases.GivingBackContract): ...
 
 
 class TestInspection(contract.InspectionContract): ...
+
+
+@pytest.mark.parametrize("adapter", ["redis", "redis-apart", "amqp"])
+class TestExchanges(exchanges.ExchangeContract): ...
 
 
 class TestDeadLetters(dead_letters.DeadLetterContract): ...

@@ -300,6 +300,21 @@ class TestAddresses:
         assert {one.heartbeat for one in several} == {7}
         assert several[0].shown == "amqp://a:**@one"
 
+    @pytest.mark.follows("BROK-10")
+    def test_in_which_order_they_are_tried(self) -> None:
+        urls = ";".join(f"amqp://h{number}" for number in range(8))
+        given = [one.host for one in addresses(urls, {})]
+        assert given == [f"h{number}" for number in range(8)]
+        assert [one.host for one in addresses(urls, {"failover_strategy": "round-robin"})] == given
+        shuffled = [
+            [one.host for one in addresses(urls, {"failover_strategy": "shuffle"})]
+            for _ in range(3)
+        ]
+        assert all(sorted(order) == given for order in shuffled)
+        assert any(order != given for order in shuffled)
+        with pytest.raises(ImproperlyConfigured, match="round-robin or shuffle"):
+            addresses(urls, {"failover_strategy": "best"})
+
     def test_verification_may_be_switched_off(self) -> None:
         [address] = addresses("amqps://h?verify=verify_none&heartbeat=0", {})
         assert address.context.verify_mode == ssl.CERT_NONE

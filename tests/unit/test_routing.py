@@ -363,6 +363,34 @@ class TestExchanges:
         route = Router(Settings(**settings), broker_routes=True).find({}, NAME)
         assert (route.broadcast, route.exchange, route.queues) == (True, "all", ())
         assert route.declare == ()
+        # What it must know to send there: the exchange, which stands in the Broadcast.
+        assert [(q.name, q.exchange.type) for q in route.declarations] == [("mine", "fanout")]
+        assert route.exchange_type == "fanout"
+
+    @pytest.mark.follows("ROUTE-08", "ROUTE-20")
+    def test_a_broker_that_routes_is_told_what_is_known(self) -> None:
+        media = Exchange("media", "topic")
+        queues = [Queue("celery"), Queue("video", media, "video.#")]
+        router = Router(Settings(task_queues=queues), broker_routes=True)
+        route = router.find({"exchange": "media", "routing_key": "audio"}, NAME)
+        # Others may be bound to it; those that are known here must be there before.
+        assert (route.queues, route.exchange_type) == ((), "topic")
+        assert [queue.name for queue in route.declarations] == ["video"]
+        own = Queue("own", media, "audio")
+        route = router.find(
+            {"exchange": "media", "routing_key": "audio", "declare": [own, Exchange("logs")]}, NAME
+        )
+        assert route.queues == ("own",)
+        assert [(queue.name, queue.exchange.name) for queue in route.declarations] == [
+            ("video", "media"),
+            ("own", "media"),
+            ("", "logs"),
+        ]
+        assert router.find({}, NAME).declarations == ()
+        unknown = router.find(
+            {"exchange": "x", "routing_key": "k", "exchange_type": "x-random"}, NAME
+        )
+        assert (unknown.queues, unknown.exchange_type) == ((), "x-random")
 
     @pytest.mark.follows("ROUTE-13")
     def test_the_queue_of_one_worker(self) -> None:

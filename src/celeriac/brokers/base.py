@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from celeriac.completion import SETTLED, STALE, Completion, Settlement, Verdict, refused
+from celeriac.exceptions import ImproperlyConfigured
 from celeriac.message import (
     ALL_DEAD,
     DeadLetter,
@@ -51,6 +52,8 @@ class Broker(ABC):
     """The declarations that its owner knows, by name, for servers that keep them. They may grow."""
     counts_delayed: bool = True
     """Whether ``sizes`` tells of delayed messages, and ``purge`` removes them. RabbitMQ cannot."""
+    routes: bool = False
+    """Whether the server resolves exchanges: it knows bindings that nobody here does, and broadcasts."""
     leases_lapse: bool = True
     """Whether a lease ends when it is not renewed in time. Else all of a holder end with his
     connection, and a run whose start is on record goes to the tail of its queue.
@@ -72,7 +75,9 @@ class Broker(ABC):
     def publish(self, publishes: Sequence[Publish]) -> None:
         """Take over messages: all of them, or none.
 
-        A message goes to its queue and to those in ``copies`` (see ``spread``).
+        A message goes to its queue and to those in ``copies`` (see ``spread``); where the server
+        resolves exchanges, to all that ``exchange`` leads to. Raises QueueNotFound for one that no
+        queue would get, unless it is a broadcast.
         On return they survive a crash of this process and, as far as the server's own settings
         promise it, of the server. A message with a future ``due`` is delivered not before it.
         """
@@ -205,8 +210,8 @@ class Consumer(ABC):
     ) -> list[Verdict]:
         """Make completions true, each all or nothing; return one verdict for each, in order.
 
-        A completion whose document the store will never take is answered ``refused``, and nothing
-        of it is done; the others are not held back by it.
+        A completion whose document the store will never take, or one of whose messages leads
+        nowhere, is answered ``refused``, and nothing of it is done; the others are not held back.
 
         This implementation publishes, then stores, then settles: a crash in between repeats work
         and loses none. Adapters that share a server with the store do it in one transaction
@@ -216,19 +221,41 @@ class Consumer(ABC):
         wanted = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict is SETTLED]
         stale = self._stale([completion.receipt for completion in wanted])
         live = [completion for completion in wanted if completion.receipt not in stale]
-        fresh = [p for c in live for p in c.publishes if (c.receipt, p) not in self._published]
-        self._publish(fresh)
-        # A store that is away has the commit tried again: what was published is not published twice.
-        self._published |= {(c.receipt, p) for c in live for p in c.publishes}
+        astray = self._follow(live)
+        live = [completion for completion in live if completion.receipt not in astray]
         if store is not None and (puts := [put for c in live for put in c.puts]):
             store.put(puts)
         settled = iter(self._settle(live))
         self._published -= {(c.receipt, p) for c in completions for p in c.publishes}
         for index, completion in enumerate(completions):
             if verdicts[index] is SETTLED:
-                lost = completion.receipt in stale
-                verdicts[index] = STALE if lost else next(settled)
+                receipt = completion.receipt
+                verdict = STALE if receipt in stale else astray.get(receipt)
+                verdicts[index] = next(settled) if verdict is None else verdict
         return verdicts
+
+    def _follow(self, completions: Sequence[Completion]) -> dict[str, Verdict]:
+        """Publish what follows from these; return the refusal of each of which a part leads nowhere.
+
+        A store that is away has the commit tried again: what was published is not published twice.
+        """
+        astray: dict[str, Verdict] = {}
+        together: list[Completion] = []
+        for completion in completions:
+            if not any(publish.exchange for publish in completion.publishes):
+                together.append(completion)
+                continue
+            try:
+                self._publish_new([completion])
+            except ImproperlyConfigured as error:
+                astray[completion.receipt] = refused(str(error))
+        self._publish_new(together)
+        return astray
+
+    def _publish_new(self, completions: Sequence[Completion]) -> None:
+        named = {(c.receipt, p): p for c in completions for p in c.publishes}
+        self._publish([p for name, p in named.items() if name not in self._published])
+        self._published |= named.keys()
 
     @staticmethod
     def _refusal(completion: Completion, store: "ResultStore | None") -> Verdict:

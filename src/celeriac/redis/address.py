@@ -7,7 +7,6 @@ address connects nothing by itself: ``link`` does.
 
 import ssl
 from collections.abc import Mapping
-from random import shuffle
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -19,8 +18,8 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from celeriac.exceptions import ImproperlyConfigured
+from celeriac.failover import in_order, split_urls
 from celeriac.settings import masked_url
-from celeriac.settings.masking import split_urls
 
 CLUSTER = ("redis+cluster", "rediss+cluster", "redis-cluster", "rediscluster")
 _HANDED_ON = (
@@ -53,9 +52,6 @@ class Address(Struct, frozen=True):
         return connection
 
 
-FAILOVER = ("round-robin", "shuffle")
-
-
 def addresses(url: str, timeout: float, options: Mapping[str, Any]) -> list[Address]:
     """Return the addresses to try, in this order, of a URL or of several with ``;`` between them.
 
@@ -65,14 +61,7 @@ def addresses(url: str, timeout: float, options: Mapping[str, Any]) -> list[Addr
     if url.startswith("sentinel://"):
         return [address(url, timeout, options)]
     found = [address(one, timeout, options) for one in split_urls(url)]
-    strategy = options.get("failover_strategy") or FAILOVER[0]
-    if strategy not in FAILOVER:
-        raise ImproperlyConfigured(
-            f"broker_failover_strategy is {strategy!r}; write {' or '.join(FAILOVER)}"
-        )
-    if strategy == "shuffle":
-        shuffle(found)
-    return found
+    return in_order(found, options.get("failover_strategy"))
 
 
 def address(url: str, timeout: float, options: Mapping[str, Any]) -> Address:

@@ -17,6 +17,9 @@ key                           type    what, whose, for how long
 ``celeriac:delayed:<queue>``  zset    tags of messages for later, by due time; with the message
 ``celeriac:unknown:<queue>``  hash    names of tasks that nobody knows, by tag; with the message
 ``celeriac:express:<queue>``  zset    tags of messages that go before the lists; with the message
+``celeriac:fanout:<exchange>`` zset   queues that an exchange of type fanout leads to, and until when;
+                                      those who consume them; 30 days after the last of them
+``celeriac:heard:<queue>:...`` string a message of a Celery caller that is in the queue; ten minutes
 ``celeriac:queues``           set     names of queues that were used; 30 days after the last use
 ``celeriac:workers``          zset    last sign of life of each worker; an hour after the last one
 ``celeriac:swept``            string  when leases were looked at last; a day
@@ -40,13 +43,15 @@ RECORDED, LASTING = "_kombu.binding.", "_kombu.binding_permanent."
 class Keys:
     """The names of keys under one set of transport options."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], database: int = 0) -> None:
         self.prefix = prefix = str(options.get("global_keyprefix") or "")
         self.separator = str(options.get("sep") or SEPARATOR)
         self.steps = tuple(sorted(int(step) for step in options.get("priority_steps") or STEPS))
         self.unacked = prefix + str(options.get("unacked_key") or "unacked")
         self.unacked_index = prefix + str(options.get("unacked_index_key") or "unacked_index")
         self.unacked_mutex = prefix + str(options.get("unacked_mutex_key") or "unacked_mutex")
+        self._fanout = _fanout(options, database)
+        self._patterns = bool(options.get("fanout_patterns", True))
         self.own = f"{prefix}celeriac:"
         self.leases = self.own + "leases"
         self.started = self.own + "started"
@@ -76,6 +81,11 @@ class Keys:
         """Return the sets that a binding that stays is written to."""
         return self.binding(exchange), f"{self.prefix}{LASTING}{exchange}"
 
+    def channel(self, exchange: str, key: str) -> str:
+        """Return the channel on which Celery speaks of messages to a fanout exchange."""
+        name = f"{self.prefix}{self._fanout}{exchange}"
+        return f"{name}/{key}" if key and self._patterns else name
+
     def delayed(self, queue: str) -> str:
         """Return the index of the messages that wait for their time."""
         return f"{self.own}delayed:{queue}"
@@ -91,3 +101,9 @@ class Keys:
     def letter(self, number: str) -> str:
         """Return the key of one dead letter."""
         return f"{self.dead}:{number}"
+
+
+def _fanout(options: Mapping[str, Any], database: int) -> str:
+    """Return what stands before the names of fanout exchanges in channels."""
+    prefix = options.get("fanout_prefix", True)
+    return (prefix if isinstance(prefix, str) else "/{db}." if prefix else "").format(db=database)

@@ -97,7 +97,9 @@ class RpcStore(ResultStore):
             content_encoding=self._form[1],
         )
         theirs = Queue(queue, no_declare=True, expires=self._expires)
-        return Publish(queue=queue, message=message, delivery_mode=self._mode, declaration=theirs)
+        return Publish(
+            queue=queue, message=message, delivery_mode=self._mode, declarations=(theirs,)
+        )
 
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:
         inbox = self.inbox

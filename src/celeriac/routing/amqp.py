@@ -48,7 +48,9 @@ class AMQP:
     autoexchange: Callable[[str], Exchange | None] | None = None
     """Makes the exchange of a queue that is created because it was missing."""
     broker_routes = False
-    """Whether the broker resolves exchanges and broadcasts itself (see ``Router``)."""
+    """Whether the broker resolves exchanges and broadcasts itself (see ``Router``): as it says when it
+    is opened.
+    """
 
     def __init__(self, app: RoutedApp) -> None:
         self.app = app
@@ -81,7 +83,12 @@ class AMQP:
         settings, queues = self.app.settings, self.queues
         with self._making:
             made = self._router
-            if made is None or made.settings is not settings or made.queues is not queues:
+            if (
+                made is None
+                or made.settings is not settings
+                or made.queues is not queues
+                or made.broker_routes is not self.broker_routes
+            ):
                 made = self._router = self.Router(queues)
             return made
 

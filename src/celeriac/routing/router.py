@@ -17,6 +17,7 @@ from celeriac.exceptions import ImproperlyConfigured, QueueNotFound
 from celeriac.queues import (
     Exchange,
     Queue,
+    as_declaration,
     as_delivery_mode,
     as_exchange,
     as_queue,
@@ -56,6 +57,8 @@ class Route(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     exchange: str = ""
     routing_key: str = ""
     """With the exchange without a name: the name of the queue (ROUTE-07)."""
+    exchange_type: str = "direct"
+    """The type of the exchange, as far as it is known."""
     priority: int | None = None
     """0 to 255; None leaves the property out of the message, which means 0 (QUIRK-03)."""
     delivery_mode: int = 2
@@ -66,6 +69,8 @@ class Route(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """Queues and exchanges that a server must have before it is published (ROUTE-20)."""
     broadcast: bool = False
     """Every worker that consumes the queue gets it (ROUTE-09)."""
+    declarations: tuple[Queue, ...] = ()
+    """Where the broker resolves exchanges: what it must know of them, and what the call declares."""
 
 
 class TaskRouter(Protocol):
@@ -261,6 +266,7 @@ class Router:
             routing_key=key,
             delivery_mode=self._mode(queue, merged),
             declare=tuple(declare),
+            declarations=self._declarations(queue, merged.get("declare")),
         )
         if not target:
             return route, False
@@ -268,13 +274,26 @@ class Router:
         known = {one.name: one for one in (*self.queues.values(), *queues)}
         headers = {"lang": "py", "task": name, **(merged.get("headers") or _NOTHING)}
         route = self._reaching(route, known.values(), headers)
+        if route.exchange_type == "direct" and merged.get("exchange_type"):
+            route = replace(route, exchange_type=merged["exchange_type"])
         return route, uses_headers(known.values(), target)
+
+    def _declarations(
+        self, queue: Queue | None, declare: Iterable[Any] | None
+    ) -> tuple[Queue, ...]:
+        """Return what a call says of queues and exchanges that is not known otherwise (ROUTE-20)."""
+        if not self.broker_routes:
+            return ()
+        said = [as_declaration(one) for one in declare or ()]
+        if queue is not None and not queue.broadcast and self.queues.get(queue.name) != queue:
+            said.append(queue)
+        return tuple(said)
 
     def _reaching(self, route: Route, known: Iterable[Queue], headers: Mapping[str, Any]) -> Route:
         """Return the route with the queues that its exchange leads to."""
         try:
             found = reached(known, route.exchange, route.routing_key, headers)
-        except ImproperlyConfigured:
+        except ImproperlyConfigured:  # Or QueueNotFound, which is one.
             if not self.broker_routes:
                 raise
             found = []
@@ -284,8 +303,27 @@ class Router:
                 f"exchange {route.exchange!r} leads to a Broadcast, which reaches every worker, and this "
                 "broker cannot do that; use Redis or RabbitMQ (broker_url), or name a queue"
             )
-        names = tuple(queue.name for queue in found if not queue.broadcast)
-        return replace(route, queues=names, broadcast=broadcast)
+        route = replace(
+            route,
+            queues=tuple(queue.name for queue in found if not queue.broadcast),
+            broadcast=broadcast,
+        )
+        return self._told(route, known) if self.broker_routes else route
+
+    @staticmethod
+    def _told(route: Route, known: Iterable[Queue]) -> Route:
+        """Return the route with what a broker that resolves exchanges must be told of this one."""
+        bound = [
+            (queue, one.exchange.type)
+            for queue in known
+            for one in queue.all_bindings
+            if one.exchange.name == route.exchange
+        ]
+        if not bound:
+            return route
+        queues = dict.fromkeys(queue for queue, _ in bound)
+        said = tuple(one for one in route.declarations if one not in queues)
+        return replace(route, exchange_type=bound[0][1], declarations=(*queues, *said))
 
     def _address(
         self, queue: Queue | None, exchange: str | None, merged: Options

@@ -7,6 +7,8 @@ or sent.
 from collections.abc import Mapping
 from typing import Any
 
+from celeriac.failover import split_urls
+
 _MASK = "**"
 _HIDDEN = "********"
 _LONGEST = 120
@@ -46,17 +48,6 @@ def shown(name: str, value: object) -> str:
 def censor(name: str, value: object) -> object:
     """The value of the setting ``name`` with its secrets hidden, in the same shape (APP-11)."""
     return _HIDDEN if value is not None and is_secret(name) else _masked_deep(value)
-
-
-def split_urls(urls: str) -> list[str]:
-    """Cut a failover list into its URLs; a ``;`` inside a password does not cut."""
-    parts: list[str] = []
-    for part in urls.split(";"):
-        if parts and "://" not in part:
-            parts[-1] += ";" + part
-        else:
-            parts.append(part)
-    return parts
 
 
 def _masked_one(url: str) -> str:

@@ -9,7 +9,7 @@ renewed meanwhile; nothing more is claimed until it is through. Held outcomes ar
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 from typing import Any
 
@@ -20,7 +20,12 @@ from celeriac import run_log, states
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Broker, Consumer
 from celeriac.completion import Completion, Put, Settlement, Verdict, refused
-from celeriac.exceptions import CeleriacError, OperationalError, StorageCorrupt
+from celeriac.exceptions import (
+    CeleriacError,
+    ImproperlyConfigured,
+    OperationalError,
+    StorageCorrupt,
+)
 from celeriac.message import Delivery, Publish
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import ExecutorPool, Finished, Lost, Report, Started, Stored
@@ -61,6 +66,8 @@ class Item(Struct):
     publishes: tuple[Publish, ...] = ()
     begins: bool = False
     """The run waits for this, to begin."""
+    refusal: Verdict | None = None
+    """Why it cannot be made true, if it has no completion that would be told."""
 
     @property
     def size(self) -> int:
@@ -295,23 +302,35 @@ class Completer(Service):
         begins = [i for i in batch if i.begins and i.flight is not None and i.flight.task.acks_late]
         if begins:
             self._consumer.start([i.completion.receipt for i in begins if i.completion])
-        refusals = [self._refusal(i.puts) if i.completion is None else None for i in batch]
-        pairs = zip(batch, refusals, strict=True)
-        self._make_loose_true([i for i, refusal in pairs if i.completion is None and not refusal])
+        loose = [item for item in batch if item.completion is None]
+        for item in loose:
+            item.refusal = self._refusal(item.puts)
+        self._make_loose_true([item for item in loose if item.refusal is None])
         completions = [item.completion for item in batch if item.completion is not None]
         verdicts = iter(self._consumer.commit(completions, self._store))
-        pairs = zip(batch, refusals, strict=True)
-        return [next(verdicts) if item.completion else refusal for item, refusal in pairs]
+        return [next(verdicts) if item.completion else item.refusal for item in batch]
 
     def _make_loose_true(self, items: list[Item]) -> None:
         """Publish and store what follows from runs whose message was acknowledged before."""
         if publishes := [publish for item in items for publish in item.publishes]:
-            self._broker.publish(publishes)
+            try:
+                self._broker.publish(publishes)
+            except ImproperlyConfigured:
+                self._publish_each(items)
         for item in items:
             # Sent once, however often the store must be asked.
             item.publishes = ()
-        if self._store is not None and (puts := [put for item in items for put in item.puts]):
+        puts = [put for item in items if item.refusal is None for put in item.puts]
+        if self._store is not None and puts:
             self._store.put(puts)
+
+    def _publish_each(self, items: Sequence[Item]) -> None:
+        """Publish one by one, so that what leads nowhere holds nothing else back."""
+        for item in items:
+            try:
+                self._broker.publish(item.publishes)
+            except ImproperlyConfigured as error:
+                item.refusal = refused(str(error))
 
     def _refusal(self, puts: tuple[Put, ...]) -> Verdict | None:
         """Return a refusal if the store will never take one of these documents."""
@@ -345,7 +364,7 @@ class Completer(Service):
             log.warning("task %s: its lease was lost, its outcome is dropped", flight.label)
 
     def _without_value(self, item: Item, error: str) -> Item:
-        """Turn a result that the store will never take into a failure that it can.
+        """Turn a result that the store will never take, or that leads nowhere, into a failure.
 
         A document that is no result (a state, the end of a message that never ran) is left out.
         """

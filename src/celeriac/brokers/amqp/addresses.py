@@ -3,7 +3,7 @@ of certificates, which are read.
 """
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from celeriac.brokers.base import LEASE
 from celeriac.exceptions import ImproperlyConfigured
+from celeriac.failover import in_order, split_urls
 from celeriac.settings import masked_url
 
 PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671}
@@ -61,19 +62,12 @@ class Address(Struct, frozen=True, kw_only=True):
 
 
 def addresses(urls: str, options: Mapping[str, Any]) -> list[Address]:
-    """Return the addresses in a list of URLs with ``;`` between them. Raises ImproperlyConfigured."""
-    return [_address(url, options) for url in _split(urls)]
+    """Return the addresses in a list of URLs with ``;`` between them, in the order of their use.
 
-
-def _split(urls: str) -> Sequence[str]:
-    parts: list[str] = []
-    for part in urls.split(";"):
-        # A ``;`` in a password is no end of a URL.
-        if parts and part and "://" not in part:
-            parts[-1] += ";" + part
-        elif part:
-            parts.append(part)
-    return parts
+    ``failover_strategy`` among the options says which that is. Raises ImproperlyConfigured.
+    """
+    found = [_address(url, options) for url in split_urls(urls.rstrip(";"))]
+    return in_order(found, options.get("failover_strategy"))
 
 
 def _address(url: str, options: Mapping[str, Any]) -> Address:

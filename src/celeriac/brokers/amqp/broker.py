@@ -43,6 +43,7 @@ class AmqpBroker(Broker):
     and ``exchange_type`` (of those that nobody has declared), ``delayed_queue_type``.
     """
 
+    routes = True
     counts_delayed = False
     leases_lapse = False
     consumers = AmqpConsumer
@@ -53,7 +54,7 @@ class AmqpBroker(Broker):
     ) -> None:
         servers = addresses(url, options)
         self.url = masked_url(url)
-        self._location = servers[0].location
+        self._location = min(server.location for server in servers)
         self._kind = _kind(options.get("delayed_queue_type", delays.KINDS[0]))
         self._arguments: Mapping[str, Any] = options.get("queue_arguments") or {}
         self._exchange_type: str = options.get("exchange_type") or "direct"
@@ -68,7 +69,7 @@ class AmqpBroker(Broker):
 
     @property
     def location(self) -> str:
-        """Identity of the server: the first address, and the virtual host."""
+        """Identity of the server: of several addresses the first by name, and its virtual host."""
         return self._location
 
     def declaration(self, name: str) -> Queue:
@@ -84,7 +85,7 @@ class AmqpBroker(Broker):
     def _known(self) -> list[str]:
         """The queues that one can be told of: those that are configured, and those that were used."""
         names = dict.fromkeys([*self.queues, *self._used])
-        return [name for name in names if not self.declaration(name).private]
+        return [name for name in names if not self.declaration(name).passing]
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         if publishes:
@@ -92,7 +93,7 @@ class AmqpBroker(Broker):
 
     def _ship(self, shipment: shipping.Shipment) -> None:
         self._used.update((queue, None) for queue, _ in shipment.queues)
-        self._link.call(lambda session: session.publish(shipment.messages, shipment.queues))
+        self._link.call(lambda session: session.publish(shipment))
 
     def consumer(
         self, queues: Sequence[str], *, lease: float = LEASE, turns: bool = True
@@ -110,7 +111,7 @@ class AmqpBroker(Broker):
         }
         for consumer in list(self._consumers):
             for queue, (ready, later, held) in consumer.counts().items():
-                if self.declaration(queue).private:
+                if self.declaration(queue).passing:
                     continue
                 size = sizes.get(queue, QueueSize())
                 sizes[queue] = QueueSize(

@@ -42,7 +42,7 @@ _CONTENTS = (struct.pack(">HH", 60, _GET_OK), struct.pack(">HH", 60, 60))
 _TAG = struct.Struct(">Q?")
 _PUBLISH = struct.pack(">HHH", 60, 40, 0)
 """Class, method, and a field that is not used."""
-_MANDATORY = b"\1"
+_MANDATORY, _AS_MAY_BE = b"\1", b"\0"
 _CONTENT = struct.Struct(">BHIHHQ")
 _FRAME = struct.Struct(">BHI")
 
@@ -54,6 +54,8 @@ class Outgoing(Struct, frozen=True):
     routing_key: str
     properties: bytes
     body: bytes
+    mandatory: bool = True
+    """It comes back if no queue takes it."""
 
 
 class Arrival(Struct, frozen=True):
@@ -233,14 +235,14 @@ class Channel(pika.channel.Channel):
     # -- publishing
 
     def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Send messages, in one go. Each must be taken by a queue, or it is returned."""
+        """Send messages, in one go."""
         self._check_open()
         number, most = self.channel_number, self.line.largest_body
         frames: list[bytes] = []
         for one in messages:
             exchange, key = one.exchange.encode(), one.routing_key.encode()
             name = bytes((len(exchange),)) + exchange + bytes((len(key),)) + key
-            method = _PUBLISH + name + _MANDATORY
+            method = _PUBLISH + name + (_MANDATORY if one.mandatory else _AS_MAY_BE)
             frames += (_FRAME.pack(1, number, len(method)), method, _END)
             size = len(one.properties) + 12
             frames += (

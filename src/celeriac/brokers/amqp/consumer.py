@@ -229,7 +229,7 @@ class AmqpConsumer(Consumer):
     def drop(self, queue: str) -> int:
         """Settle what is in hand of a queue and not claimed: it is purged; return how many."""
         with self._changed:
-            entries = self._hold.put_down(queue)
+            entries = self._hold.put_down(lambda entry: entry.arrival.queue == queue)
             intake = self._supply.intake
         if intake is not None:
             tags = [entry.arrival.tag for entry in entries]

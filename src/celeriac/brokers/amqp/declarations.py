@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from celeriac.brokers.amqp import delays
 from celeriac.brokers.amqp.connection import Channel, ChannelClosedByBroker, Connection
+from celeriac.exceptions import QueueNotFound
 from celeriac.queues import Binding, Exchange, Queue
 
 log = logging.getLogger("celeriac.broker")
@@ -40,6 +41,7 @@ class Declarations:
         self._queues: set[str] = set()
         self._bound: set[str] = set()
         self._delayed: set[str] = set()
+        self._exchanges: set[str] = set()
         self._levels = False
 
     def forget(self, queue: str) -> None:
@@ -48,16 +50,66 @@ class Declarations:
         self._bound.discard(queue)
         self._delayed.discard(queue)
 
+    def forget_exchanges(self) -> None:
+        """Believe no longer that exchanges are there."""
+        self._exchanges.clear()
+
+    def ends_with_us(self, name: str) -> bool:
+        """Whether the server deletes a queue when nobody is subscribed to it any more."""
+        return self._look(name).auto_delete
+
     async def queue(self, name: str, *, consumed: bool = False) -> None:
         """Make sure that a queue is there; one to be consumed has its bindings, too."""
-        if name in self._queues and (not consumed or name in self._bound):
+        if name not in self._queues or (consumed and name not in self._bound):
+            await self._declare(self._look(name), bound=consumed)
+
+    async def said(self, queue: Queue) -> None:
+        """Make sure that a queue is there with its bindings, as its sender declares it.
+
+        Of a broadcast, which others consume, and of what has no name, only the exchanges.
+        """
+        if queue.name and not queue.broadcast:
+            if queue.name not in self._bound:
+                await self._declare(queue, bound=True)
             return
-        declared = self._look(name)
-        found = await self.look_at(name)
-        if found is None or consumed:
-            await self._bind(declared, missing=found is None)
-            self._bound.add(name)
-        self._queues.add(name)
+        for binding in queue.all_bindings:
+            if binding.exchange.name not in self._exchanges:
+                await self._make_exchange(binding.exchange)
+
+    async def exchange(self, name: str) -> None:
+        """Make sure that an exchange is there that nobody has declared. Raises QueueNotFound.
+
+        To publish to one that is not would close the channel, with all that is under way on it.
+        """
+        if name not in self._exchanges and not await self._make_exchange(
+            Exchange(name, passive=True)
+        ):
+            raise QueueNotFound(
+                f"there is no exchange {name!r} on the server, and nothing says how to make it; give the "
+                "call declare=[Exchange(...)], or add a Queue with that exchange to task_queues"
+            )
+
+    async def _make_exchange(self, exchange: Exchange) -> bool:
+        """Declare an exchange; return whether it is there."""
+        channel = await self._connection.open()
+        try:
+            await declare_exchange(channel, exchange)
+        except ChannelClosedByBroker as error:
+            if error.reply_code == NOT_FOUND:
+                return False
+            # It is another one than was thought, but there.
+            log.warning("exchange %s is not as it is declared here: %s", exchange, error)
+        else:
+            channel.close()
+        self._exchanges.add(exchange.name)
+        return True
+
+    async def _declare(self, queue: Queue, *, bound: bool) -> None:
+        found = await self.look_at(queue.name)
+        if found is None or bound:
+            await self._bind(queue, missing=found is None)
+            self._bound.add(queue.name)
+        self._queues.add(queue.name)
 
     async def look_at(self, name: str) -> Found | None:
         """Return what the server says of a queue, None if it is not there."""
@@ -157,6 +209,7 @@ class Declarations:
 
     async def _lead(self, channel: Channel, queue: str, binding: Binding) -> None:
         await declare_exchange(channel, binding.exchange)
+        self._exchanges.add(binding.exchange.name)
         await channel.ask(
             "queue_bind",
             queue=queue,

@@ -5,7 +5,7 @@ here.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count as counter
 from threading import Condition
@@ -166,13 +166,14 @@ class Hold:
         """Return those of the receipts that hold nothing."""
         return {receipt for receipt in receipts if receipt not in self.claimed}
 
-    def put_down(self, queue: str | None = None) -> list[Entry]:
-        """Give out of hand what is ready and nobody has claimed; return it."""
+    def put_down(self, wanted: Callable[[Entry], bool] = lambda _: True) -> list[Entry]:
+        """Give out of hand what is ready and nobody has claimed, if it is wanted; return it."""
         down: list[Entry] = []
         for name, ready in self._ready.items():
-            if queue in (None, name):
-                down += ready
-                ready.clear()
+            gone = [entry for entry in ready if wanted(entry)]
+            if gone:
+                down += gone
+                self._ready[name] = deque(entry for entry in ready if entry not in gone)
         return down
 
     def lose(self, serial: int) -> None:

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from celeriac.brokers.amqp.connection import AMQPError, Arrival, Channel
+from celeriac.brokers.amqp.declarations import Declarations
 from celeriac.brokers.amqp.replies import Reply, Run
 from celeriac.brokers.amqp.session import Session
 
@@ -33,6 +34,8 @@ class Intake:
     ) -> None:
         self.serial = serial
         self.channel = channel
+        self.standing: frozenset[str] = frozenset()
+        """Queues that end with their last subscription: to those there always is one."""
         self._arrived = arrived
         self._wanted: dict[str, int] = {}
         """The number of the watch that each queue should have."""
@@ -56,6 +59,9 @@ class Intake:
     ) -> "Intake":
         """Return a new intake, its queues declared and its presence known."""
         for queue in queues:
+            if session.declarations.ends_with_us(queue):
+                # It has gone with the intake before this one.
+                session.declarations.forget(queue)
             await session.declarations.queue(queue, consumed=True)
         await session.declarations.delayed_by_celery(queues)
         intake = cls(serial, await session.connection.open(), arrived, ended)
@@ -64,6 +70,12 @@ class Intake:
         await channel.subscribe(PRESENCE)
         channel.on_message = lambda arrival: arrived(intake, arrival, asked=False)
         return intake
+
+    async def stand(self, declarations: Declarations, queues: Sequence[str]) -> None:
+        """Subscribe for good to those of the queues that would be deleted without it."""
+        self.standing = frozenset(queue for queue in queues if declarations.ends_with_us(queue))
+        for queue in sorted(self.standing):
+            await self.channel.subscribe(queue)
 
     # -- ways in
 

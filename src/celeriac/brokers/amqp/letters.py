@@ -58,7 +58,9 @@ class DeadLetters:
     def bury(self, entries: Sequence[tuple[Entry, str]]) -> None:
         """Put claimed messages among the dead, with their last words."""
         letters = [_letter(entry, reason) for entry, reason in entries]
-        self._link.call(lambda session: session.publish(letters, [(DEAD, False)]))
+        self._link.call(
+            lambda session: session.publish(shipping.Shipment(letters, [(DEAD, False)]))
+        )
 
     def newest(self, limit: int, which: DeadSelection) -> list[DeadLetter]:
         """Return the newest of these letters, newest first."""
@@ -71,7 +73,7 @@ class DeadLetters:
         async def publish(session: Session, read: Sequence[_Read]) -> None:
             back = [_alive(one) for one in read]
             queues = dict.fromkeys((one.letter.queue, False) for one in read)
-            await session.publish(back, list(queues))
+            await session.publish(shipping.Shipment(back, list(queues)))
 
         return len(self._exhume(which, publish))
 

@@ -12,9 +12,11 @@ from celeriac.brokers.amqp.connection import (
     Connection,
     Outgoing,
 )
-from celeriac.brokers.amqp.declarations import LOCKED, Declarations, Look
+from celeriac.brokers.amqp.declarations import LOCKED, NOT_FOUND, Declarations, Look
+from celeriac.brokers.amqp.delays import FIRST
 from celeriac.brokers.amqp.publisher import Publisher
 from celeriac.brokers.amqp.replies import Reply
+from celeriac.brokers.amqp.shipping import Shipment
 from celeriac.exceptions import OperationalError, QueueNotFound
 
 AGAIN = 0.02
@@ -29,25 +31,24 @@ class Session:
         self.declarations = Declarations(connection, look, kind)
         self._publisher: Reply[Publisher] | None = None
 
-    async def publish(
-        self, messages: Sequence[Outgoing], queues: Sequence[tuple[str, bool]]
-    ) -> None:
-        """Declare these queues (True: for delayed messages), and publish with confirms.
+    async def publish(self, shipment: Shipment) -> None:
+        """Declare what must be there, and publish with confirms.
 
         A queue that has been deleted meanwhile is declared again, and its messages sent again.
         Raises OperationalError for messages that no queue takes even so, and QueueNotFound for those
-        to queues of others.
+        to queues of others, and to exchanges that are not there or lead nowhere.
         """
+        messages: Sequence[Outgoing] = shipment.messages
+        queues = {name for name, _ in shipment.queues}
         for _ in range(2):
-            for queue, delayed in queues:
-                await self._declare(queue, delayed=delayed)
-            publisher = await self._open_publisher()
-            messages = await publisher.publish(messages)
+            await self._declare(shipment)
+            messages = await self._publish(messages)
             if not messages:
                 return
-            _refuse_strangers(messages, {queue for queue, _ in queues})
-            for queue, _ in queues:
-                self.declarations.forget(queue)
+            _refuse_strangers(messages, queues)
+            for name in (*queues, *(queue.name for queue in shipment.declarations)):
+                self.declarations.forget(name)
+        _refuse_astray(messages)
         lost = sorted({one.routing_key.rpartition(".")[2] for one in messages})
         raise OperationalError(
             f"no queue takes {len(messages)} messages for {', '.join(lost)}: declared, but gone again, "
@@ -74,11 +75,27 @@ class Session:
             self.connection.ioloop.call_later(AGAIN, pause.set)
             await pause
 
-    async def _declare(self, queue: str, *, delayed: bool) -> None:
-        if delayed:
-            await self.declarations.delayed(queue)
-        else:
-            await self.declarations.queue(queue)
+    async def _declare(self, shipment: Shipment) -> None:
+        for declared in shipment.declarations:
+            await self.declarations.said(declared)
+        for exchange in shipment.exchanges:
+            await self.declarations.exchange(exchange)
+        for queue, delayed in shipment.queues:
+            if delayed:
+                await self.declarations.delayed(queue)
+            else:
+                await self.declarations.queue(queue)
+
+    async def _publish(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
+        """Publish; return what no queue took."""
+        publisher = await self._open_publisher()
+        try:
+            return await publisher.publish(messages)
+        except ChannelClosedByBroker as error:
+            if error.reply_code == NOT_FOUND:
+                # An exchange that was there: whoever tries again looks for it.
+                self.declarations.forget_exchanges()
+            raise
 
     async def _open_publisher(self) -> Publisher:
         """Return the publisher; several who ask at once get the same."""
@@ -95,6 +112,19 @@ class Session:
             self._publisher = None
             raise
         return await reply
+
+
+def _refuse_astray(returned: Sequence[Outgoing]) -> None:
+    """Raise QueueNotFound for messages that the server's own exchanges led nowhere."""
+    astray = {(m.exchange, m.routing_key) for m in returned if m.exchange not in ("", FIRST)}
+    if astray:
+        raise QueueNotFound(
+            "nothing takes messages of "
+            + ", ".join(
+                f"exchange {where!r} with routing key {key!r}" for where, key in sorted(astray)
+            )
+            + ", here or on the server; add a Queue with that exchange to task_queues, or name a queue"
+        )
 
 
 def _refuse_strangers(returned: Sequence[Outgoing], declared: set[str]) -> None:

@@ -5,7 +5,8 @@ While there is nothing to do a watch waits for the first message of each queue. 
 soon after all goes back to others. Settling messages is not done here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 
 from celeriac.brokers.amqp.connection import AMQPError, Arrival
@@ -19,6 +20,11 @@ from celeriac.message import Delivery
 
 IDLE = 0.1
 """Seconds without a claim after which what nobody has claimed goes back to others."""
+
+STANDS = 60.0
+"""Seconds after which even what a standing subscription has brought goes back, and comes again: the
+server would take one that is never settled for a fault.
+"""
 
 
 class Supply:
@@ -59,6 +65,8 @@ class Supply:
             self.intake = intake
             self._watched.clear()
             self._armed = False
+        # Only now: what they bring is for this intake.
+        await intake.stand(session.declarations, queues)
         return intake
 
     def close(self) -> Intake | None:
@@ -144,19 +152,18 @@ class Supply:
         with self._changed:
             if self.intake is not intake:
                 return
-            if self._busy or monotonic() - self._claimed_at < IDLE:
-                if self._hold.ready():
-                    self._mind(intake)
-                return
-            entries = self.put_down()
+            busy = self._busy or monotonic() - self._claimed_at < IDLE
+            entries = [] if busy else self.put_down(partial(_may_go, intake))
+            if self._hold.ready():
+                self._mind(intake)
         try:
             intake.channel.give_back([entry.arrival.tag for entry in entries])
         except AMQPError:
             pass  # The channel is closing, and gives everything back.
 
-    def put_down(self) -> list[Entry]:
+    def put_down(self, wanted: Callable[[Entry], bool] = lambda _: True) -> list[Entry]:
         """Give out of hand what is not claimed, so that it is known when it comes back."""
-        entries = self._hold.put_down()
+        entries = self._hold.put_down(wanted)
         for entry in entries:
             self._returns.keep(entry)
         return entries
@@ -194,3 +201,8 @@ class Supply:
         with self._changed:
             self._woken = True
             self._changed.notify_all()
+
+
+def _may_go(intake: Intake, entry: Entry) -> bool:
+    """Whether others could have what nobody claims here: a standing subscription brings it back."""
+    return entry.arrival.queue not in intake.standing or monotonic() - entry.since > STANDS

@@ -38,7 +38,7 @@ async def put_on_trial(
     copies = [_copy(entry, name) for name, entry in named.items()]
     turn = await session.take_turn(TURN)
     try:
-        await session.publish(copies, [(TRIALS, False)])
+        await session.publish(shipping.Shipment(copies, [(TRIALS, False)]))
         held: dict[str, Arrival] = {}
         orphans = []
         for arrival in await channel.get_all(TRIALS):
@@ -89,8 +89,7 @@ async def _send_home(session: Session, channel: Channel, orphans: Sequence[Arriv
         home = received.record.home
         if home is not None:
             back.append((Publish(queue=home, message=received.message), record))
-    shipment = shipping.shipment(back)
-    await session.publish(shipment.messages, shipment.queues)
+    await session.publish(shipping.shipment(back))
     channel.ack(orphan.tag for orphan in orphans)
     return len(back)
 

@@ -7,11 +7,9 @@ told by the server's own settings; see the documentation (brokers).
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
 from celeriac.brokers.base import LEASE, Broker, is_selected
 from celeriac.brokers.redis import envelope
-from celeriac.brokers.redis.bindings import queues_of
+from celeriac.brokers.redis.bindings import declarations, resolved
 from celeriac.brokers.redis.consumer import PUBLISH, RedisConsumer
 from celeriac.brokers.redis.posting import Posting, scripted
 from celeriac.message import (
@@ -21,11 +19,12 @@ from celeriac.message import (
     Publish,
     QueueSize,
 )
+from celeriac.queues import Queue
 from celeriac.redis.address import addresses
 from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 
-PURGE = script("entries", "purge")
+PURGE = script("entries", "empty", "purge")
 RELEASE = script("entries", "later", "release")
 REVIVE = script("entries", "send", "revive")
 
@@ -36,15 +35,18 @@ PAGE = 200
 class RedisBroker(Broker):
     """Queues on a Redis server."""
 
+    routes = True
+
     def __init__(
         self, url: str, timeout: float = 5.0, options: Mapping[str, Any] | None = None
     ) -> None:
         options = options or {}
         self._link = Link(addresses(url, timeout, options))
-        self._posting = Posting(options)
+        self._posting = Posting(options, self._link.address.db)
         self._keys = self._posting.keys
         self._scripted = scripted(self._keys)
         self._known: set[str] = set()
+        self._declared: set[Queue] = set()
         self.url = self._link.urls
 
     @property
@@ -57,10 +59,10 @@ class RedisBroker(Broker):
             # The usual case, and one command: all or none of it is done, too.
             self._link.call("LPUSH", lane, *map(self._posting.ordinary, publishes))
             return
-        if any(publish.declaration for publish in publishes):
+        if any(publish.declarations for publish in publishes):
             publishes = self._reply(publishes)
-        if any(publish.exchange for publish in publishes):
-            publishes = [self._with_bindings(publish) for publish in publishes]
+            self._declare(publishes)
+        publishes = resolved(self._link, self._keys, publishes)
         if publishes:
             self._run(PUBLISH, *self._posting.sent(publishes))
             # The script has told the server the names of these queues.
@@ -71,36 +73,36 @@ class RedisBroker(Broker):
 
         Such a list is deleted when nobody has touched it for that long: its reader may be gone.
         """
-        replies = [p for p in publishes if p.declaration and p.declaration.expires]
+        rest: list[Publish] = []
         commands: list[Command] = []
-        for reply in replies:
-            lane = self._keys.lane(reply.queue, 0)
-            assert reply.declaration is not None and reply.declaration.expires is not None
-            life = round(reply.declaration.expires * 1000)
-            commands.append(("LPUSH", lane, self._posting.ordinary(reply)))
-            commands.append(("PEXPIRE", lane, life))
+        for publish in publishes:
+            if (life := _life(publish)) is None:
+                rest.append(publish)
+                continue
+            lane = self._keys.lane(publish.queue, 0)
+            commands.append(("LPUSH", lane, self._posting.ordinary(publish)))
+            commands.append(("PEXPIRE", lane, round(life * 1000)))
         self._link.pipeline(commands)
-        return [publish for publish in publishes if publish not in replies]
+        return rest
+
+    def _declare(self, publishes: Iterable[Publish]) -> None:
+        """Have the server know what senders say of bindings, once."""
+        said = {queue for publish in publishes for queue in publish.declarations}
+        new = [queue for queue in said if queue not in self._declared and queue.name]
+        self._link.pipeline([one for queue in new for one in declarations(self._keys, queue)])
+        self._declared.update(new)
 
     def _one_lane(self, publishes: Sequence[Publish]) -> str | None:
         """Return the list that all of these messages go to, ready and without a word beside it."""
         for publish in publishes:
             if publish.due is not None or publish.message.priority or publish.copies:
                 return None
-            if publish.declaration is not None:
+            if publish.declarations:
                 return None
             if publish.queue != publishes[0].queue or publish.exchange:
                 return None
         queue = publishes[0].queue if publishes else ""
         return self._keys.lane(queue, 0) if queue in self._known else None
-
-    def _with_bindings(self, publish: Publish) -> Publish:
-        """Return the message with the queues that others have bound to its exchange, too."""
-        if not publish.exchange:
-            return publish
-        named = (publish.queue, *publish.copies)
-        bound = queues_of(self._link, self._keys, publish.exchange, publish.routing_key)
-        return replace(publish, copies=(*named[1:], *(q for q in bound if q not in named)))
 
     def _run(self, which: Script, *arguments: Argument) -> Any:
         return self._link.run(which, self._scripted.keys, (*self._scripted.first, *arguments))
@@ -230,6 +232,14 @@ class RedisBroker(Broker):
 
     def close(self) -> None:
         self._link.close()
+
+
+def _life(publish: Publish) -> float | None:
+    """Return the seconds after which the queue of a message ends by itself; None if it does not."""
+    for queue in publish.declarations:
+        if queue.name == publish.queue and queue.private:
+            return queue.expires
+    return None
 
 
 def _size(answers: Sequence[Any], leased: int) -> QueueSize:

@@ -16,9 +16,11 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from celeriac.brokers.base import Consumer
 from celeriac.brokers.redis import envelope
-from celeriac.brokers.redis.bindings import declarations
+from celeriac.brokers.redis.bindings import declarations, resolved
 from celeriac.brokers.redis.doorbell import Doorbell
 from celeriac.brokers.redis.doubts import Doubts
+from celeriac.brokers.redis.fanout import Register
+from celeriac.brokers.redis.hearing import Hearing
 from celeriac.brokers.redis.posting import SENT, Posting, scripted
 from celeriac.brokers.redis.restoring import Restoring
 from celeriac.completion import (
@@ -30,7 +32,7 @@ from celeriac.completion import (
     held,
     refused,
 )
-from celeriac.exceptions import OperationalError
+from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.message import Delivery, Message, Publish
 from celeriac.queues import Queue
 from celeriac.redis.documents import put_arguments
@@ -58,6 +60,8 @@ BATCH = 200
 """Receipts that one script deals with, so that the server is never kept for long."""
 SEEN_EVERY = 20.0
 """Seconds between signs of life of a worker that holds nothing."""
+HEARD_WITHIN = 5.0
+"""Seconds to wait until it is listened to what Celery's callers broadcast; if not, it is tried on."""
 ANNOUNCED_EVERY = 3600.0
 """Seconds between two times at which a worker tells the server of its queues."""
 KNOWN_FOR = 30 * 86400
@@ -91,12 +95,14 @@ class RedisConsumer(Consumer):
         self._doubts = Doubts(lease)
         self._doorbell = Doorbell(link, posting.keys, names)
         self._restoring = Restoring(link, posting)
+        self._register = Register(link, posting, queues)
+        self._hearing = Hearing(link, posting, queues)
         self._together: dict[str, bool] = {}
         self._seen = float("-inf")
         self._closed = False
         # Who reads only what ends by itself, replies, is a caller.
-        lasting = [queue.name for queue in queues if not queue.private]
-        self._worker = self._owner if lasting else ""
+        lasting = [queue.name for queue in queues if not queue.passing]
+        self._worker = self._owner if any(not queue.private for queue in queues) else ""
         self._announcements: list[Command] = [
             one for queue in queues for one in declarations(self._keys, queue)
         ]
@@ -110,6 +116,7 @@ class RedisConsumer(Consumer):
         """Tell the server of the queues; it may have been emptied since, and forgets in the end."""
         self._announced = monotonic()
         self._link.pipeline(self._announcements)
+        self._register.enter()
 
     def _run(self, script: Script, *arguments: Argument) -> Any:
         return self._link.run(script, self._scripted.keys, (*self._scripted.first, *arguments))
@@ -117,6 +124,8 @@ class RedisConsumer(Consumer):
     # -- claiming
 
     def claim(self, count: int, size: int) -> list[Delivery]:
+        if self._hearing.needed:
+            self._hear()
         steps = self._keys.steps
         named = [part for name in self._queues for part in (name, self._names[name])]
         first = self._number
@@ -139,6 +148,14 @@ class RedisConsumer(Consumer):
             self._queues.append(self._queues.pop(0))
         return taken
 
+    def _hear(self) -> None:
+        """Have somebody listen to what Celery's callers broadcast."""
+        if self._hearing.failure is not None:
+            raise self._hearing.failure
+        if not self._hearing.alive:
+            self._hearing.start()
+            self._hearing.listening(HEARD_WITHIN)
+
     def wait(self, timeout: float) -> None:
         self._doorbell.wait(timeout)
 
@@ -148,6 +165,7 @@ class RedisConsumer(Consumer):
     # -- leases
 
     def renew(self, receipts: Sequence[str]) -> set[str]:
+        self._register.enter()
         if not receipts and monotonic() - self._seen < SEEN_EVERY:
             return set()
         if monotonic() - self._announced > ANNOUNCED_EVERY:
@@ -200,7 +218,9 @@ class RedisConsumer(Consumer):
             return
         self._closed = True
         try:
+            self._hearing.close()
             self.requeue(list(self._held))
+            self._register.leave()
             self._link.call("ZREM", self._keys.workers, self._owner)
         finally:
             self._doorbell.close()
@@ -221,9 +241,22 @@ class RedisConsumer(Consumer):
         if database is None:
             return super().commit(completions, store)
         verdicts = [self._refusal(completion, store) for completion in completions]
-        wanted = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict is SETTLED]
+        wanted: list[Completion] = []
+        for n, completion in enumerate(completions):
+            if verdicts[n] is SETTLED:
+                try:
+                    wanted.append(self._routed(completion))
+                except ImproperlyConfigured as error:
+                    verdicts[n] = refused(str(error))
         answers = iter(self._committed(wanted, store, database) if wanted else ())
         return [next(answers) if verdict is SETTLED else verdict for verdict in verdicts]
+
+    def _routed(self, completion: Completion) -> Completion:
+        """Return it with the queues of what follows from it. Raises ImproperlyConfigured."""
+        publishes = resolved(self._link, self._keys, completion.publishes)
+        if publishes is completion.publishes:
+            return completion
+        return replace(completion, publishes=tuple(publishes))
 
     def _database(self, store: "ResultStore | None") -> str | None:
         """Return the database of the results if one script reaches both, else None."""
@@ -299,7 +332,8 @@ class RedisConsumer(Consumer):
 
     def _publish(self, publishes: Sequence[Publish]) -> None:
         if publishes:
-            self._run(PUBLISH, *self._posting.sent(publishes))
+            sent = resolved(self._link, self._keys, publishes)
+            self._run(PUBLISH, *self._posting.sent(sent))
 
     def _stale(self, receipts: Sequence[str]) -> set[str]:
         if not receipts:

@@ -32,13 +32,21 @@ HIGHEST = 255
 SENT = 7
 """Arguments of ``send.lua`` for one message."""
 DIRECTIONS = {"higher": envelope.same, "lower": envelope.opposite}
+FANOUT = "fanout"
+OWNER = ":"
+"""Stands behind the owner in a tag of ours; those of Celery have none."""
+
+
+def is_own(tag: str) -> bool:
+    """Whether an envelope with this tag is one of ours."""
+    return OWNER in tag
 
 
 class Posting:
     """Turns messages into what is sent, under one set of transport options. Thread-safe."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self.keys = Keys(options)
+    def __init__(self, options: Mapping[str, Any], database: int = 0) -> None:
+        self.keys = Keys(options, database)
         self.visibility = float(options.get("visibility_timeout") or VISIBILITY)
         if self.visibility < SHORTEST_VISIBILITY:
             raise ImproperlyConfigured(
@@ -61,7 +69,7 @@ class Posting:
         """Return what no other envelope of any process is called."""
         if self._pid != os.getpid():
             self._pid, self._owner, self._numbers = os.getpid(), secrets.token_hex(6), count(1)
-        return f"{self._owner}:{next(self._numbers)}"
+        return f"{self._owner}{OWNER}{next(self._numbers)}"
 
     def ordinary(self, publish: Publish) -> bytes:
         """Return the envelope of a message that is ready and has no priority."""
@@ -70,13 +78,41 @@ class Posting:
     def sent(self, publishes: Sequence[Publish]) -> list[Argument]:
         """Return the arguments of ``send.lua`` for these messages, and for their copies."""
         arguments: list[Argument] = []
-        for publish in spread(publishes):
-            arguments += self._one(publish)
+        for publish in publishes:
+            if publish.exchange_type == FANOUT:
+                arguments += self._fanned_out(publish)
+            else:
+                for one in spread((publish,)):
+                    arguments += self._one(one)
         return arguments
 
+    def _fanned_out(self, publish: Publish) -> tuple[Argument, ...]:
+        """Return a message to a fanout exchange; which queues that leads to, the script finds out."""
+        known = filter(None, (publish.queue, *publish.copies))
+        channel = self.keys.channel(publish.exchange, publish.routing_key)
+        where = self.keys.separator.join((publish.exchange, channel, *known))
+        placed = self._placed(publish)
+        return (
+            f"{FANOUT}-{placed.kind}",
+            where,
+            placed.place,
+            placed.tag,
+            placed.text,
+            placed.score,
+            placed.due,
+        )
+
     def _one(self, publish: Publish) -> tuple[Argument, ...]:
+        placed, queue = self._placed(publish), publish.queue
+        if placed.kind == "list":
+            return placed.kind, queue, placed.place, "", placed.text, "", ""
+        tag = f"{placed.tag}:{placed.place}:{queue}"
+        text = envelope.entry(placed.text, queue)
+        return placed.kind, queue, placed.place, tag, text, placed.score, placed.due
+
+    def _placed(self, publish: Publish) -> "_Placed":
         priority = self.turned(publish.message.priority)
-        tag, queue, now = self.tag(), publish.queue, wall()
+        tag, now = self.tag(), wall()
         if priority > 0:
             priority = min(priority, HIGHEST)
             text = envelope.written(publish, tag, 0, priority)
@@ -84,14 +120,24 @@ class Posting:
         else:
             text = envelope.written(publish, tag, min(-priority, 9))
             place = str(self.keys.step(-priority))
-        tag = f"{tag}:{place}:{queue}"
         if publish.due is not None and publish.due > now:
             score = publish.due - self.visibility
-            return "delayed", queue, place, tag, envelope.entry(text, queue), score, publish.due
+            return _Placed("delayed", place, tag, text, score, publish.due)
         if priority > 0:
-            score = now - self.visibility + PATIENCE
-            return "express", queue, place, tag, envelope.entry(text, queue), score, ""
-        return "list", queue, place, "", text, "", ""
+            return _Placed("express", place, tag, text, now - self.visibility + PATIENCE)
+        return _Placed("list", place, tag, text)
+
+
+class _Placed(Struct, frozen=True):
+    """An envelope, and the kind of place it goes to in any queue."""
+
+    kind: str
+    place: str
+    tag: str
+    """Without place and queue."""
+    text: bytes
+    score: float | str = ""
+    due: float | str = ""
 
 
 class Scripted(Struct, frozen=True):

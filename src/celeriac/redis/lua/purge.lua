@@ -8,25 +8,4 @@ local error = wrong()
 if error then
   return error
 end
-local MOST = 500
-local queue, count, more = ARGV[3], 0, 0
-for n = 4, #ARGV do
-  local key = list(queue, ARGV[n])
-  if is(key, 'list') then
-    count = count + redis.call('LLEN', key)
-    redis.call('UNLINK', key)
-  end
-end
-for _, kind in ipairs({'delayed:', 'express:'}) do
-  local key = own .. kind .. queue
-  if is(key, 'zset') then
-    for _, tag in ipairs(redis.call('ZRANGE', key, 0, MOST - 1)) do
-      count = count + redis.call('HDEL', unacked, tag)
-      redis.call('ZREM', index, tag)
-      redis.call('ZREM', key, tag)
-      redis.call('HDEL', own .. 'unknown:' .. queue, tag)
-    end
-    more = math.max(more, redis.call('EXISTS', key))
-  end
-end
-return {count, more}
+return {empty(ARGV[3], {unpack(ARGV, 4)})}
