@@ -491,6 +491,7 @@ class TestLosses:
         proxy.resume()
         eventually(lambda: _published(broker, "after"))
 
+    @pytest.mark.follows("BROK-14")
     def test_heartbeats_find_a_server_that_falls_silent(
         self, make_broker: MakeBroker, by_proxy: str, proxy: Proxy
     ) -> None:
@@ -549,6 +550,7 @@ class TestAddresses:
             make_broker(url, 20.0).publish([publish("1")])
         assert monotonic() - began < 10.0
 
+    @pytest.mark.follows("BROK-10")
     def test_the_next_of_several_is_tried(
         self, make_broker: MakeBroker, rabbit_url: str, by_proxy: str, proxy: Proxy
     ) -> None:

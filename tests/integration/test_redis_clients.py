@@ -63,6 +63,7 @@ class TestRoundTrips:
         assert calls(server) < 50
 
 
+@pytest.mark.follows("BROK-12")
 def test_a_connection_for_each_thread_that_calls_at_the_same_time(app: Celery, server: Any) -> None:
     add = app.task(name="add")(lambda x, y: x + y)
 

@@ -85,6 +85,7 @@ def hear(consumer: RedisConsumer) -> list[str]:
 
 @pytest.mark.follows("BROK-02", "ROUTE-09")
 class TestHearing:
+    @pytest.mark.follows("BROK-16")
     def test_what_kombu_says(self, redis_server: RedisServer, join: Join, options: Any) -> None:
         listener = join(Broadcast("everyone", routing_key="key"), 2, **options)
         assert claim(listener) == []

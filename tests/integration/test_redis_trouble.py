@@ -629,6 +629,7 @@ class TestStored:
         broker.close()
         store.close()
 
+    @pytest.mark.follows("BACK-09")
     def test_a_prefix_as_celery_has_it(self, redis_url: str, server: Any) -> None:
         store = RedisStore(redis_url, options={"global_keyprefix": "shop"})
         store.put([Put("celery-task-meta-1", json.dumps({"status": "SUCCESS"}).encode())])

@@ -47,14 +47,14 @@ def road(request: pytest.FixtureRequest, both: Pair) -> Road:
     return both.road(request.param)
 
 
-@pytest.mark.follows("SER-01", "SER-05", "SER-09", "RES-04")
+@pytest.mark.follows("BACK-01", "BACK-10", "BACK-13", "SER-01", "SER-05", "SER-09", "RES-04")
 def test_success(road: Road) -> None:
     id_ = road.send("echo", 1, ARGUMENT)
     assert road.results(id_) == [[[1, ARGUMENT], {}]] * 2
     assert road.meta(id_)["args"] == [1, ARGUMENT]
 
 
-@pytest.mark.follows("RES-16", "SER-09")
+@pytest.mark.follows("BACK-12", "RES-16", "SER-09")
 def test_failure(road: Road, both: Pair) -> None:
     id_ = road.comes_to(road.send("fail_oddly", LONG, 7), "FAILURE")
     for reader in road.readers:

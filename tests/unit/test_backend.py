@@ -184,6 +184,7 @@ def test_forgotten_is_gone(app: Celery) -> None:
     assert app.backend.get_state("one") == "PENDING"
 
 
+@pytest.mark.follows("BACK-07")
 def test_without_results_nothing_is_stored_and_reading_says_so() -> None:
     backend = Celery("x", broker="memory://", backend="disabled://").backend
     assert backend.store_result("one", 5, "SUCCESS") == 5
@@ -219,7 +220,7 @@ def test_wait_for_a_document(app: Celery) -> None:
 # -- lifetimes (RES-18)
 
 
-@pytest.mark.follows("RES-18")
+@pytest.mark.follows("RES-18", "BACK-11")
 @pytest.mark.parametrize(
     ("settings", "success", "failure"),
     [
