@@ -74,7 +74,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """The broker's answer to one completion."""
 
     kind: str
-    """``settled``, ``stale``, ``held`` or ``refused``."""
+    """``settled``, ``stale``, ``held``, ``refused`` or ``away``."""
     error: str = ""
     """For ``refused``: what the store will never take, and why."""
     members: tuple[bytes, ...] = ()
@@ -87,6 +87,8 @@ SETTLED = Verdict(kind="settled")
 """All of the completion is true now."""
 STALE = Verdict(kind="stale")
 """The receipt holds no lease any more. Nothing was done: no document, no message."""
+AWAY = Verdict(kind="away")
+"""The message is on its way back after the connection was lost. Nothing was done; to be tried again."""
 
 
 def refused(error: str) -> Verdict:

@@ -18,14 +18,16 @@ import pika
 import pytest
 from msgspec.structs import replace
 
+from celeriac.brokers.amqp import consumer as consumer_module
 from celeriac.brokers.amqp.broker import AmqpBroker
 from celeriac.brokers.amqp.consumer import CROWD, AmqpConsumer
 from celeriac.brokers.base import Consumer
 from celeriac.clock import iso, wall
-from celeriac.completion import SETTLED, STALE, Completion, Settlement
+from celeriac.completion import AWAY, SETTLED, STALE, Completion, Put, Settlement
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.message import ALL_DEAD, Delivery, Message, QueueSize
 from celeriac.queues import Exchange, Queue
+from celeriac.results.memory import MemoryStore
 from tests.contract.broker_contract import claim, claim_one, claim_when_ready, wait_for
 from tests.fixtures.certificates import server_keys
 from tests.fixtures.messages import ids, message, publish, publishes
@@ -89,10 +91,16 @@ def claim_all(consumer: Consumer) -> list[Delivery]:
 
 
 def die(consumer: AmqpConsumer) -> None:
-    """Close the channel, as the server does when a worker has died."""
+    """Close the channel, as the server does when a worker has died; and do nothing more, as the dead."""
     intake = consumer._supply.intake
     assert intake is not None
+    consumer._supply._over = True
     intake.channel.line.ioloop.add_callback_threadsafe(intake.channel.close)
+
+
+def missing(consumer: AmqpConsumer) -> int:
+    """Return how many messages were lost with a connection and are not back."""
+    return len(consumer._hold.missing)
 
 
 def settle(receipt: str, how: Settlement = Settlement.ACK) -> list[Completion]:
@@ -369,36 +377,128 @@ class Ledger:
                 self.acknowledged.update(names)
 
     def work_on(self, broker: AmqpBroker) -> None:
-        consumer = broker.consumer(["work"])
+        # What is forgotten here, because something was raised, comes back after a second.
+        consumer = broker.consumer(["work"], lease=1.0)
         while not self.over.is_set():
             with suppress(OperationalError):
                 if held := claim(consumer, 10):
+                    # One of several goes back each time, and comes again.
+                    consumer.requeue([delivery.receipt for delivery in held[:-1][:1]])
                     self._settle(consumer, held)
                 else:
                     consumer.wait(0.01)
+                    consumer.renew(())
 
     def _settle(self, consumer: Consumer, held: list[Delivery]) -> None:
-        # One of several goes back each time, and comes again.
-        again = held[:1] if len(held) > 1 else []
-        rest = held[len(again) :]
-        consumer.requeue([delivery.receipt for delivery in again])
-        done = [Completion(receipt=d.receipt, settlement=Settlement.ACK) for d in rest]
-        for delivery, verdict in zip(rest, consumer.commit(done, None), strict=True):
-            if verdict is SETTLED:
-                self.settled.add(delivery.message.id)
+        while held and not self.over.is_set():
+            done = [Completion(receipt=d.receipt, settlement=Settlement.ACK) for d in held]
+            verdicts = consumer.commit(done, None)
+            pairs = list(zip(held, verdicts, strict=True))
+            self.settled |= {one.message.id for one, verdict in pairs if verdict is SETTLED}
+            # What was lost with a connection may come back.
+            held = [one for one, verdict in pairs if verdict is AWAY]
+            with suppress(OperationalError):
+                consumer.renew([one.receipt for one in held])
 
 
 class TestLosses:
-    def test_a_cut_connection_ends_the_leases(
+    def test_what_was_lost_with_its_connection_comes_back_to_its_run(
         self, make_broker: MakeBroker, broker: AmqpBroker, by_proxy: str, proxy: Proxy
     ) -> None:
+        broker.publish([publish("0"), publish("1"), replace(publish("2"), queue="other")])
+        consumer = make_broker(by_proxy).consumer(["work", "other"])
+        receipts = [delivery.receipt for delivery in claim(consumer)]
+        proxy.cut()
+        eventually(lambda: proxy.accepted == 2)
+        eventually(lambda: not missing(consumer))
+        assert consumer.renew(receipts) == set()
+        # Nothing of it is delivered again, here or elsewhere.
+        assert claim(consumer) == []
+        assert claim(broker.consumer(["work", "other"])) == []
+        assert consumer.commit(settle(receipts[0]), None) == [SETTLED]
+        consumer.requeue(receipts[1:2])
+        assert claim_when_ready(consumer).message.id == "1"
+        assert consumer.commit(settle(receipts[2]), None) == [SETTLED]
+        eventually(lambda: broker.sizes() == {})
+
+    def test_nothing_is_committed_before_it_is_back(
+        self, make_broker: MakeBroker, broker: AmqpBroker, by_proxy: str, proxy: Proxy
+    ) -> None:
+        broker.publish(publishes(range(2)))
+        consumer = make_broker(by_proxy).consumer(["work"])
+        lost = claim(consumer)
+        proxy.refuse()
+        proxy.cut()
+        eventually(lambda: missing(consumer) == 2)
+        follow_up = replace(settle(lost[0].receipt)[0], publishes=(publish("next", "next"),))
+        store = MemoryStore()
+        done = replace(follow_up, puts=(Put("document", b"{}"),))
+        assert consumer.commit([done], store) == [AWAY]
+        assert store.get(["document"]) == {}
+        assert consumer.start([lost[0].receipt]) == set()
+        proxy.accept()
+        assert eventually(lambda: consumer.commit([done], store) == [SETTLED])
+        assert store.get(["document"]) == {"document": b"{}"}
+        assert ids(claim(broker.consumer(["next"]))) == ["next"]
+        # What began meanwhile is put on record now that it can be.
+        assert consumer.start([lost[1].receipt]) == set()
+        assert consumer.commit(settle(lost[1].receipt), None) == [SETTLED]
+
+    def test_what_a_worker_has_forgotten_goes_back(
+        self, make_broker: MakeBroker, broker: AmqpBroker
+    ) -> None:
+        """As where leases lapse: nobody renews them."""
+        broker.publish(publishes(range(3)))
+        consumer = broker.consumer(["work"], lease=0.2)
+        held = [delivery.receipt for delivery in claim(consumer)]
+        assert consumer.renew(held[:1]) == set()
+        began = monotonic()
+        other = make_broker().consumer(["work"])
+        again: list[str] = []
+        eventually(
+            lambda: (
+                consumer.renew(held[:1])
+                or again.extend(ids(claim(other)))
+                or sorted(again) == ["1", "2"]
+            )
+        )
+        assert monotonic() - began >= 0.1
+        assert consumer.renew(held) == set(held[1:])
+
+    def test_a_retry_is_not_taken_for_what_was_lost(
+        self, make_broker: MakeBroker, broker: AmqpBroker, by_proxy: str, proxy: Proxy
+    ) -> None:
+        """It has the id of the run that asked for it."""
+        broker.publish([publish("1")])
+        consumer = make_broker(by_proxy).consumer(["work"])
+        [lost] = claim(consumer)
+        proxy.refuse()
+        proxy.cut()
+        [again] = [claim_when_ready(broker.consumer(["work"]))]
+        assert again.message == lost.message
+        broker.publish([replace(publish("1"), message=message("1", body=b"another"))])
+        proxy.accept()
+        assert claim_when_ready(consumer).message.body == b"another"
+        assert consumer.commit(settle(lost.receipt), None) == [AWAY]
+
+    def test_what_somebody_else_has_got_is_lost(
+        self,
+        make_broker: MakeBroker,
+        broker: AmqpBroker,
+        by_proxy: str,
+        proxy: Proxy,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(consumer_module, "MISSED", 0.01)
         cut = make_broker(by_proxy)
         consumer, other = cut.consumer(["work"]), broker.consumer(["work"])
         broker.publish(publishes(range(2)))
         held = claim(consumer)
         assert consumer.renew([held[0].receipt]) == set()
+        proxy.refuse()
         proxy.cut()
         again = [claim_when_ready(other), claim_when_ready(other)]
+        proxy.accept()
         assert ids(again) == ["0", "1"]
         assert [(d.claims, d.suspect, d.losses) for d in again] == [(2, True, 0)] * 2
         receipts = {d.receipt for d in held}

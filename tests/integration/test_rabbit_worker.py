@@ -163,14 +163,32 @@ class TestLosses:
     ) -> None:
         worker = start()
         before = working.pause.delay(gate.address)
-        gate.visitor()
+        running = gate.visitor()
         server.restart()
         after = working.add.delay(1, 2)
         assert after.get(WAIT) == 3
-        # Its lease was lost with the connection, and its message is delivered again.
-        gate.visitor().let_go("again")
-        assert before.get(WAIT) == "again"
+        # Its message was lost with the connection, and has come back to the run.
+        running.let_go("the first time")
+        assert before.get(WAIT) == "the first time"
         worker.stop()
+        assert gate.deserted()
+        assert queue() == QueueSize()
+
+    def test_a_run_that_ends_while_the_server_is_away(
+        self, server: RabbitServer, start: StartWorker, gate: Gate
+    ) -> None:
+        worker = start()
+        result = working.pause.delay(gate.address)
+        running = gate.visitor()
+        server.stop()
+        worker.wait_for("cannot (claim|look after)", WAIT)
+        running.let_go("done")
+        # It is not committed yet, for somebody else may run it: nobody has the message.
+        server.start()
+        assert result.get(WAIT) == "done"
+        worker.stop()
+        assert gate.deserted()
+        assert queue() == QueueSize()
 
     def test_a_server_that_is_away_is_named(self, server: RabbitServer, site: Site) -> None:
         app.conf.broker_timeout = 1.0

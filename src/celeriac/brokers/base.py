@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from celeriac.completion import SETTLED, STALE, Completion, Settlement, Verdict, refused
+from celeriac.completion import AWAY, SETTLED, STALE, Completion, Settlement, Verdict, refused
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.message import (
     ALL_DEAD,
@@ -226,12 +226,13 @@ class Consumer(ABC):
         if store is not None and (puts := [put for c in live for put in c.puts]):
             store.put(puts)
         settled = iter(self._settle(live))
-        self._published -= {(c.receipt, p) for c in completions for p in c.publishes}
         for index, completion in enumerate(completions):
             if verdicts[index] is SETTLED:
                 receipt = completion.receipt
                 verdict = STALE if receipt in stale else astray.get(receipt)
                 verdicts[index] = next(settled) if verdict is None else verdict
+        done = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict is not AWAY]
+        self._published -= {(c.receipt, p) for c in done for p in c.publishes}
         return verdicts
 
     def _follow(self, completions: Sequence[Completion]) -> dict[str, Verdict]:

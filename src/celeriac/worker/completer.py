@@ -44,6 +44,8 @@ MOST_HELD = 256 * 1024 * 1024
 """Bytes of outcomes that may wait for a commit."""
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts at a commit."""
+ASIDE = 0.5
+"""Seconds after which it is tried again to commit what has no message at the moment."""
 LAST_TRIES = 3
 """Failed commits after which a stopping worker gives up; its messages are redelivered."""
 CUT_SHORT = (Ending.LOST, Ending.TIMED_OUT, Ending.STOPPED)
@@ -112,6 +114,9 @@ class Completer(Service):
         self._limit = limit
         self._items: deque[Item] = deque()
         self._given: deque[Item] = deque()
+        self._aside: list[Item] = []
+        """What waits for its message to come back."""
+        self._recalled_at = 0.0
         self._failures = 0
         self._retry_at = 0.0
         self._settled = threading.Condition()
@@ -150,6 +155,9 @@ class Completer(Service):
             threading.Event().wait(timeout)
         while self._given:
             self._items.append(self._given.popleft())
+        if self._aside and monotonic() >= self._recalled_at:
+            self._items.extendleft(reversed(self._aside))
+            self._aside = []
         while self._items and monotonic() >= self._retry_at:
             self._commit()
 
@@ -158,11 +166,13 @@ class Completer(Service):
 
     def idle(self) -> bool:
         """Whether everything reported is committed."""
-        return not self._items and not self._given
+        return not (self._items or self._given or self._aside)
 
     def _patience(self) -> float | None:
         if self._items:
             return max(0.0, self._retry_at - monotonic())
+        if self._aside:
+            return max(0.0, self._recalled_at - monotonic())
         return 0.0 if self.stopping or self._given else None
 
     # -- from reports to items
@@ -282,6 +292,9 @@ class Completer(Service):
             self._items.popleft()
             if verdict is not None and verdict.kind == "refused":
                 again.append(self._without_value(item, verdict.error))
+            elif verdict is not None and verdict.kind == "away":
+                self._aside.append(item)
+                self._recalled_at = monotonic() + ASIDE
             else:
                 self._done(item, verdict)
         self._items.extendleft(reversed(again))

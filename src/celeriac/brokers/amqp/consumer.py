@@ -2,10 +2,11 @@
 
 A lease is the server's own: a message is ours while its channel is open, and the connection is kept
 alive by the link's thread, so that nothing need be renewed or swept. A receipt names the consumer,
-its channel and the delivery; when the channel goes, all of its receipts are stale, and the server
-delivers their messages again. Who gets one again cannot know what became of the run before: it is
-suspect, unless this process has given it back itself and remembers that. How a start is put on
-record is told in ``trials``.
+its channel and the delivery. When the channel goes, the server delivers all of its messages again. One
+that comes back here goes to the run that lost it, whose receipt holds again; until then nothing is
+committed for it. If it does not come back, somebody else has it, and the receipt is stale. Who gets one
+cannot know what became of the run before: it is suspect, unless this process has given it back itself
+and remembers that. How a start is put on record is told in ``trials``.
 """
 
 import os
@@ -15,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from celeriac.brokers.amqp import shipping, trials
+from celeriac.brokers.amqp.addresses import HEARTBEAT
 from celeriac.brokers.amqp.connection import Arrival
 from celeriac.brokers.amqp.hold import Entry, Hold, Returns
 from celeriac.brokers.amqp.intake import Intake
@@ -25,7 +27,7 @@ from celeriac.brokers.amqp.session import Session
 from celeriac.brokers.amqp.supply import Supply
 from celeriac.brokers.base import Consumer
 from celeriac.clock import wall
-from celeriac.completion import SETTLED, STALE, Completion, Settlement, Verdict, refused
+from celeriac.completion import AWAY, SETTLED, STALE, Completion, Settlement, Verdict, refused
 from celeriac.exceptions import OperationalError
 from celeriac.message import Delivery, Publish
 
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
 FRESH = 300.0
 """Seconds that a message is held before a copy takes its place: RabbitMQ closes a channel on which one
 stays unsettled for half an hour (``consumer_timeout``), or for less if its administrator says so.
+"""
+
+MISSED = 1.5
+"""Heartbeats for which it is hoped that a message comes back that was lost with its connection: when the
+server finds out by heartbeats that we have gone, it does so about as late as we do.
 """
 
 CROWD = 16
@@ -100,14 +107,33 @@ class AmqpConsumer(Consumer):
                 # Without its channel it is known what is lost, and nothing is left to be extended.
                 if self._supply.intake is intake:
                     raise
+        self._look_for_missing()
         before = monotonic() - FRESH
         with self._changed:
             held = [e for r in receipts if (e := self._hold.claimed.get(r))]
         if any(entry.since < before for entry in held):
             with self._settling:
                 self._put_on_trial(receipts, lambda entry: entry.since < before)
+        self._give_up_forgotten(receipts)
         with self._changed:
             return self._hold.stale(receipts)
+
+    def _give_up_forgotten(self, receipts: Sequence[str]) -> None:
+        """Give back what nobody renews: an error came between its claim and its run."""
+        known, before = set(receipts), monotonic() - self.lease
+        with self._changed:
+            claimed = self._hold.claimed.items()
+            forgotten = [r for r, e in claimed if r not in known and e.since < before]
+        if forgotten:
+            self.requeue(forgotten)
+
+    def _look_for_missing(self) -> None:
+        with self._changed:
+            heartbeat = self._link.addresses[0].heartbeat or HEARTBEAT
+            self._hold.give_up(monotonic() - MISSED * heartbeat)
+            missing = bool(self._hold.missing)
+        if missing:
+            self._supply.search()
 
     def start(self, receipts: Sequence[str]) -> set[str]:
         with self._settling:
@@ -211,6 +237,7 @@ class AmqpConsumer(Consumer):
             for entry in self._hold.claimed.values():
                 self._returns.keep(entry)
             self._hold.claimed.clear()
+            self._hold.missing.clear()
             intake = self._supply.close()
         if intake is not None and intake.channel.is_open:
 
@@ -251,7 +278,11 @@ class AmqpConsumer(Consumer):
     ) -> list[Verdict]:
         with self._settling:
             self._store = store
-            return super().commit(completions, store)
+            with self._changed:
+                missing = self._hold.missing.keys() & {c.receipt for c in completions}
+            here = [c for c in completions if c.receipt not in missing]
+            verdicts = iter(super().commit(here, store))
+            return [AWAY if c.receipt in missing else next(verdicts) for c in completions]
 
     def _settle(self, completions: Sequence[Completion]) -> list[Verdict]:
         with self._changed:
@@ -262,7 +293,7 @@ class AmqpConsumer(Consumer):
         for completion in completions:
             receipt = completion.receipt
             live = receipt in entries and receipt not in settled
-            verdict = self._joined(completion) if live else STALE
+            verdict = self._joined(completion) if live else self._gone(receipt)
             verdicts.append(verdict)
             if verdict is SETTLED and completion.settlement is not Settlement.KEEP:
                 settled[receipt] = completion
@@ -270,6 +301,10 @@ class AmqpConsumer(Consumer):
         self.requeue([r for r, c in settled.items() if c.settlement is Settlement.REQUEUE])
         self._let_go([r for r, c in settled.items() if c.settlement is not Settlement.REQUEUE])
         return verdicts
+
+    def _gone(self, receipt: str) -> Verdict:
+        with self._changed:
+            return AWAY if receipt in self._hold.missing else STALE
 
     def _joined(self, completion: Completion) -> Verdict:
         """Count the join, if any; return SETTLED for a completion that may be settled now."""

@@ -74,6 +74,13 @@ class Entry(Struct):
     """What is held is a copy in another queue (see ``trials``)."""
     since: float = 0.0
     """When what is held was taken, in monotonic seconds."""
+    missed: float = 0.0
+    """When its channel was lost, while it is missed."""
+
+    @property
+    def queue(self) -> str:
+        """The queue that it is of, also while a copy in another one is held."""
+        return self.delivery.queue if self.delivery is not None else self.arrival.queue
 
 
 class Hold:
@@ -83,6 +90,8 @@ class Hold:
         self.changed = Condition()
         self.claimed: dict[str, Entry] = {}
         """What is claimed, by receipt."""
+        self.missing: dict[str, Entry] = {}
+        """What was claimed when its channel was lost, and may come back, by receipt."""
         self._name = name
         self._returns = returns
         self._ready: dict[str, deque[Entry]] = {}
@@ -92,12 +101,28 @@ class Hold:
     def add(self, serial: int, arrival: Arrival) -> bool:
         """Take in what has arrived; return whether it may be claimed now."""
         received = decode_properties(arrival.properties, arrival.body)
+        if self._adopt(serial, arrival, received):
+            return False
         entry = Entry(serial, arrival, received, since=monotonic())
         due = _held_until(received)
         if due is not None:
             heappush(self._later, (due, next(self._order), entry))
             return False
         self._ready.setdefault(arrival.queue, deque()).append(entry)
+        return True
+
+    def _adopt(self, serial: int, arrival: Arrival, received: Received) -> bool:
+        """Give a message that has come back to the run that has lost it; return whether there was one."""
+        for found, entry in self.missing.items():
+            if entry.queue == arrival.queue and entry.received.message == received.message:
+                receipt = found
+                break
+        else:
+            return False
+        del self.missing[receipt]
+        self.claimed[receipt] = entry
+        entry.serial, entry.arrival, entry.since = serial, arrival, monotonic()
+        entry.on_trial = False
         return True
 
     def promote(self) -> None:
@@ -159,12 +184,17 @@ class Hold:
                 entry.arrival, entry.on_trial, entry.since = arrival, True, monotonic()
 
     def release(self, receipt: str) -> Entry | None:
-        """Give a claimed message out of hand; None if the receipt is stale."""
+        """Give a claimed message out of hand; None if the receipt is stale, or it is missing."""
+        self.missing.pop(receipt, None)
         return self.claimed.pop(receipt, None)
 
     def stale(self, receipts: Iterable[str]) -> set[str]:
-        """Return those of the receipts that hold nothing."""
-        return {receipt for receipt in receipts if receipt not in self.claimed}
+        """Return those of the receipts that hold nothing, and will not do so again."""
+        return {r for r in receipts if r not in self.claimed and r not in self.missing}
+
+    def give_up(self, before: float) -> None:
+        """Miss no longer what has been missed since before that time: somebody else has it."""
+        self.missing = {r: entry for r, entry in self.missing.items() if entry.missed >= before}
 
     def put_down(self, wanted: Callable[[Entry], bool] = lambda _: True) -> list[Entry]:
         """Give out of hand what is ready and nobody has claimed, if it is wanted; return it."""
@@ -177,11 +207,15 @@ class Hold:
         return down
 
     def lose(self, serial: int) -> None:
-        """Forget all that came by a channel that has gone; know again what nobody had claimed."""
+        """Let go of all that came by a channel that has gone; know it again when it comes back."""
         for entry in (entry for ready in self._ready.values() for entry in ready):
             if entry.serial == serial:
                 self._returns.keep(entry)
-        self.claimed = {r: e for r, e in self.claimed.items() if e.serial != serial}
+        gone = {r: e for r, e in self.claimed.items() if e.serial == serial}
+        for receipt, entry in gone.items():
+            del self.claimed[receipt]
+            entry.missed = monotonic()
+            self.missing[receipt] = entry
         self._later = [item for item in self._later if item[2].serial != serial]
         heapify(self._later)
         for queue, ready in self._ready.items():
@@ -194,8 +228,7 @@ class Hold:
         entries += [(1, item[2]) for item in self._later]
         entries += [(2, entry) for entry in self.claimed.values()]
         for place, entry in entries:
-            queue = entry.delivery.queue if entry.delivery is not None else entry.arrival.queue
-            found.setdefault(queue, [0, 0, 0])[place] += 1
+            found.setdefault(entry.queue, [0, 0, 0])[place] += 1
         return {queue: (ready, later, held) for queue, (ready, later, held) in found.items()}
 
 

@@ -79,6 +79,13 @@ class Link:
             raise OperationalError(thread.late(timeout))
         return call.result(self._shown)
 
+    def start(self, work: Work[Any]) -> None:
+        """Have work done as soon as there is a connection. Nobody waits for its end. Never blocks."""
+        with self._lock:
+            if self._thread is not None and self._thread.alive:
+                begin = partial(self._thread.begin, _Call(work))
+                self._thread.loop.add_callback_threadsafe(begin)
+
     def post(self, action: Callable[[], None]) -> None:
         """Have something done in the I/O thread, if there is one. Never blocks."""
         with self._lock:

@@ -5,6 +5,7 @@ While there is nothing to do a watch waits for the first message of each queue. 
 soon after all goes back to others. Settling messages is not done here.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
@@ -13,6 +14,7 @@ from celeriac.brokers.amqp.connection import AMQPError, Arrival
 from celeriac.brokers.amqp.hold import Entry, Hold, Returns
 from celeriac.brokers.amqp.intake import Intake
 from celeriac.brokers.amqp.link import Link
+from celeriac.brokers.amqp.replies import Reply
 from celeriac.brokers.amqp.session import Session
 from celeriac.clock import wall
 from celeriac.exceptions import OperationalError
@@ -42,6 +44,7 @@ class Supply:
         self._changed = hold.changed
         self._returns = returns
         self._serial = 0
+        self._opening: Reply[Intake] | None = None
         # Queues with a watch that has brought nothing yet; and whether there is any watch at all.
         self._watched: set[str] = set()
         self._armed = False
@@ -53,9 +56,23 @@ class Supply:
         self._link.call(self._open)
 
     async def _open(self, session: Session) -> Intake:
-        """Return the intake, opened if need be. In the I/O thread."""
+        """Return the intake, opened if need be; several at once get the same. In the I/O thread."""
         if self.intake is not None:
             return self.intake
+        if self._opening is not None:
+            return await self._opening
+        opening = self._opening = Reply[Intake]()
+        try:
+            intake = await self._opened(session)
+        except BaseException as error:
+            opening.fail(error)
+            raise
+        finally:
+            self._opening = None
+        opening.set(intake)
+        return intake
+
+    async def _opened(self, session: Session) -> Intake:
         if self._over:
             raise OperationalError("this consumer was closed; open another one")
         self._serial += 1
@@ -67,7 +84,23 @@ class Supply:
             self._armed = False
         # Only now: what they bring is for this intake.
         await intake.stand(session.declarations, queues)
+        await self._search(intake)
         return intake
+
+    def search(self) -> None:
+        """Look for messages that were lost with a connection. Raises OperationalError."""
+
+        async def search(session: Session) -> None:
+            await self._search(await self._open(session))
+
+        self._link.call(search)
+
+    async def _search(self, intake: Intake) -> None:
+        """Get as many messages as are missing from their queues: if they are there, then at the head."""
+        with self._changed:
+            missing = Counter(entry.queue for entry in self._hold.missing.values())
+        for queue, count in missing.items():
+            await intake.channel.get(queue, count, partial(self._arrived, intake, asked=True))
 
     def close(self) -> Intake | None:
         """Be over; return the intake, which is to be closed. The condition is held by the caller."""
@@ -134,12 +167,15 @@ class Supply:
                 self._changed.notify_all()
 
     def _ended(self, intake: Intake) -> None:
-        """The channel has gone, and all leases with it."""
+        """The channel has gone, and all leases with it. What comes back at once may still be ours."""
         with self._changed:
             self._hold.lose(intake.serial)
             if self.intake is intake:
                 self.intake = None
+            missing = bool(self._hold.missing) and not self._over
             self._changed.notify_all()
+        if missing:
+            self._link.start(self._open)
 
     def _mind(self, intake: Intake) -> None:
         """See to it that nothing lies here that others could run."""
