@@ -119,7 +119,7 @@ class TestHearing:
     ) -> None:
         listener = join(Broadcast("everyone", routing_key="key"))
         assert claim(listener) == []
-        assert server.execute_command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        assert server.execute_command("CLIENT", "KILL", "TYPE", "pubsub") >= 1
         eventually(server.pubsub_numpat)
         say(redis_server.url(), "1")
         assert hear(listener) == ["1"]

@@ -23,7 +23,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 OURS = {
-    "annotations", "app", "backend", "backoff", "brokers", "brokers.base", "brokers.urls",
+    "annotations", "app", "backend", "backoff", "brokers", "brokers.base", "brokers.urls", "failover",
     "call_options", "canvas", "canvas.signatures", "client", "clock", "completion", "configured",
     "connections", "context", "current", "exceptions", "imports", "joining", "lineage", "loaders", "log",
     "message", "parameters", "proxies", "publication", "queues", "reading", "registry", "result",

@@ -143,6 +143,8 @@ class Consumer(ABC):
 
     lease: float
     """Seconds that a lease lasts."""
+    exhausted: bool = False
+    """Whether the last claim has left nothing, so that ``wait`` comes before the next one."""
     _published: frozenset[tuple[str, Publish]] = frozenset()
     """Follow-ups that are published, while the store has not taken the documents beside them."""
 

@@ -94,8 +94,8 @@ class Consumption(Service):
             self._room.wait(patience)
             return False
         count = self._window.room(held)
-        deliveries = self._consumer.claim(count, MOST_BYTES) if count else []
-        if deliveries:
+        look = count and not self._consumer.exhausted
+        if look and (deliveries := self._consumer.claim(count, MOST_BYTES)):
             self._receive(deliveries)
             return True
         if count:

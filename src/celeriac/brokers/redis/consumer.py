@@ -143,6 +143,7 @@ class RedisConsumer(Consumer):
             taken.append(envelope.delivery(found[n + 1], receipt, queue, turned))
         self._held.update((delivery.receipt, delivery.message) for delivery in taken)
         self._doubts.leased([delivery.receipt for delivery in taken], began)
+        self.exhausted = len(taken) < count
         if self._turns:
             # The queue that came first comes last the next time.
             self._queues.append(self._queues.pop(0))
@@ -157,6 +158,8 @@ class RedisConsumer(Consumer):
             self._hearing.listening(HEARD_WITHIN)
 
     def wait(self, timeout: float) -> None:
+        # Whatever it was that ended the wait, there may be something.
+        self.exhausted = False
         self._doorbell.wait(timeout)
 
     def wake(self) -> None:
