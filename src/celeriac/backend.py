@@ -299,7 +299,7 @@ class Backend:
         the wait. Raises TimeoutError after ``timeout`` seconds; at 0 or less it looks once.
         """
         deadline = float("inf") if timeout is None else monotonic() + timeout
-        document = self.document(task_id, timeout)
+        document = self._seen(task_id, timeout)
         if document.status in states.READY_STATES:
             return document
         ids = {task_key(id_): id_ for id_ in (task_id, *also)}
@@ -322,6 +322,12 @@ class Backend:
                             return document
                 if not news and on_interval is not None:
                     on_interval()
+
+    def _seen(self, task_id: str, timeout: float | None) -> wire.ResultDocument:
+        """Return what is known before a wait; if that begins with a look itself, what is kept here."""
+        if self.store.tells and (timeout is None or timeout > 0):
+            return self.cache.find((task_id,)).get(task_id, UNKNOWN)
+        return self.document(task_id, timeout)
 
     # -- kept in this process (RES-19)
 

@@ -70,6 +70,8 @@ class ScriptedPool(ExecutorPool):
     def submit(self, job: Job, limits: Limits = NO_LIMITS) -> bool:
         return True
 
+    def await_room(self, timeout: float) -> None: ...
+
     def permit(self, number: int, allowed: bool) -> None:
         self.permits.append((number, allowed))
 

@@ -5,6 +5,7 @@ a job that may have vanished with a child can be sent again without ever running
 out there are made void first (see ``Slots``). It knows nothing of processes.
 """
 
+import select
 import socket
 import threading
 from collections import deque
@@ -60,6 +61,15 @@ class JobQueue:
                 return True
             self.forget(number)
             return False
+
+    def await_room(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds for room: the socket tells of it when it is a quarter full."""
+        room = select.poll()
+        try:
+            room.register(self._entry, select.POLLOUT)
+        except ValueError:
+            return  # It is closed.
+        room.poll(timeout * 1000)
 
     def forget(self, number: int) -> Job | None:
         """Strike out a job and return it; None if it was not there."""

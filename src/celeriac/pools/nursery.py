@@ -231,6 +231,8 @@ class Nursery:
         """Ask for a child in this slot; with ``jobs`` a spare one, which reads chores from there."""
         assert self._template is not None, "see can_fork()"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        # The system gives what it allows, twice its default as a rule.
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         lifeline_in, lifeline = os.pipe()
         self._serial += 1
         self._slots.clear(slot)

@@ -109,6 +109,9 @@ class ProcessPool(ExecutorPool):
             self._nursery.wake()
         return True
 
+    def await_room(self, timeout: float) -> None:
+        self._queue.await_room(timeout)
+
     def recall(self) -> list[int]:
         return self._queue.recall()
 

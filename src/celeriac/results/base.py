@@ -30,6 +30,8 @@ class ResultStore(ABC):
     """The queue that callers of this process have results sent to; None where a store keeps them."""
     max_bytes: int = 256 * 1024 * 1024
     """The largest document it takes."""
+    tells: bool = False
+    """Whether a watch costs no more than a look, so that who is going to wait need not look before."""
 
     @property
     @abstractmethod

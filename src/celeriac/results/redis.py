@@ -36,6 +36,7 @@ class RedisStore(ResultStore):
     """Documents on a Redis server. ``options`` are those of ``result_backend_transport_options``."""
 
     max_bytes = 512 * 1024 * 1024 - 1024
+    tells = True
 
     def __init__(
         self, url: str, timeout: float = 5.0, options: Mapping[str, Any] | None = None

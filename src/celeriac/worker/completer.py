@@ -54,6 +54,10 @@ CROWD = 32
 """Jobs under way from which on a commit waits for company."""
 GATHER = 0.003
 """Seconds that it waits."""
+HEAVY = 64 * 1024
+"""Bytes that came at once, after which it does not wait: what children have written fills their sockets,
+and they cannot go on before it is read.
+"""
 
 
 class Item(Struct):
@@ -118,6 +122,7 @@ class Completer(Service):
         """What waits for its message to come back."""
         self._recalled_at = 0.0
         self._failures = 0
+        self._heavy = False
         self._retry_at = 0.0
         self._settled = threading.Condition()
         self.on_room: Callable[[], None] = lambda: None
@@ -145,12 +150,14 @@ class Completer(Service):
 
     def step(self, timeout: float | None) -> None:
         """Wait for reports, and commit what there is."""
-        if timeout is None and self._pool.outstanding >= CROWD:
+        if timeout is None and self._pool.outstanding >= CROWD and not self._heavy:
             # Plenty is under way: let outcomes gather, so that one commit serves many.
             sleep(GATHER)
-        if sum(item.size for item in self._items) < MOST_HELD:
+        held = sum(item.size for item in self._items)
+        if held < MOST_HELD:
             for report in self._pool.reports(timeout):
                 self._take(report)
+            self._heavy = sum(item.size for item in self._items) - held > HEAVY
         elif timeout:
             threading.Event().wait(timeout)
         while self._given:

@@ -30,6 +30,8 @@ IDLE = 30.0
 """Seconds after which an idle wait begins anew."""
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts at a broker that is away."""
+ROOM = 0.05
+"""Seconds that a wait for room in the pool may take: nothing else ends it."""
 TRIAL = 1.0
 """Seconds that a task which is on trial waits for another one to end: here, and then in its queue."""
 
@@ -90,7 +92,10 @@ class Consumption(Service):
         if self._aside:
             patience = min(patience, self._try_next())
         held = len(self._flights)
-        if self._unsent or not self._completer.well or not self._window.low(held):
+        if self._unsent:
+            self._await_room(min(ROOM, patience))
+            return False
+        if not self._completer.well or not self._window.low(held):
             self._room.wait(patience)
             return False
         count = self._window.room(held)
@@ -173,6 +178,14 @@ class Consumption(Service):
         self._completer.complete(refused.completion)
         if refused.signal:
             self._fire(refused.signal, refused.arguments, delivery)
+
+    def _await_room(self, patience: float) -> None:
+        """Wait for room in the pool, which may be full of a few large jobs."""
+        self._pool.await_room(patience)
+        self._send()
+        if self._unsent:
+            # There is none although it seemed so: the pool is being cleared up, or is shut.
+            self._room.wait(patience / 10)
 
     def _send(self) -> None:
         while self._unsent:
