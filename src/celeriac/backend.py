@@ -24,10 +24,12 @@ from celeriac.exceptions import (
     TimeoutError,
 )
 from celeriac.lineage import ResultBase
+from celeriac.reading import meta, value_of
 from celeriac.result_cache import ResultCache
 from celeriac.results.base import ResultStore, task_key
 from celeriac.settings import Settings
 from celeriac.settings.masking import masked_url
+from celeriac.task_ids import age
 from celeriac.wire import result as wire
 from celeriac.wire import serializers
 
@@ -38,6 +40,8 @@ log = logging.getLogger("celeriac.result")
 
 T = TypeVar("T")
 
+FRESH = 0.05
+"""Seconds for which there is hardly a result yet."""
 UNKNOWN = wire.ResultDocument(status=states.PENDING, children=None)
 """What is known about an id that the store does not know (QUIRK-29)."""
 
@@ -324,8 +328,11 @@ class Backend:
                     on_interval()
 
     def _seen(self, task_id: str, timeout: float | None) -> wire.ResultDocument:
-        """Return what is known before a wait; if that begins with a look itself, what is kept here."""
-        if self.store.tells and (timeout is None or timeout > 0):
+        """Return what is known before a wait. If that begins with a look itself, a task that was sent
+        just now is not looked up before.
+        """
+        waits = timeout is None or timeout > 0
+        if waits and self.store.tells and abs(age(task_id)) < FRESH:
             return self.cache.find((task_id,)).get(task_id, UNKNOWN)
         return self.document(task_id, timeout)
 
@@ -471,36 +478,3 @@ def late(task_id: str, timeout: float | None, state: str = "") -> TimeoutError:
         f"task {task_id} has no result after {timeout or 0:g} s{seen}; "
         "is a worker running on its queue?"
     )
-
-
-def value_of(document: wire.ResultDocument) -> Any:
-    """Return the value, or the exception that a failure describes (RES-16)."""
-    if document.status in states.EXCEPTION_STATES and isinstance(document.result, dict):
-        return wire.rebuild_exception(document.result)
-    return document.result
-
-
-_ABOUT = (
-    "task_id",
-    "group_id",
-    "parent_id",
-    "name",
-    "args",
-    "kwargs",
-    "worker",
-    "retries",
-    "queue",
-)
-
-
-def meta(document: wire.ResultDocument) -> dict[str, Any]:
-    """Return a document as the dict that Celery's users know."""
-    found = {
-        "status": document.status,
-        "result": value_of(document),
-        "traceback": document.traceback,
-        "children": document.children,
-        "date_done": document.date_done,
-    }
-    more = {name: getattr(document, name) for name in _ABOUT}
-    return found | {name: value for name, value in more.items() if value is not None}

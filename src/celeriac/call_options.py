@@ -4,10 +4,8 @@ What they become in a message is ``client``; which of them a task sets beforehan
 ``task_options``.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from time import time_ns
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
@@ -147,18 +145,6 @@ hand over (CALL-13).
 
 CLEARED = frozenset(("expires", "time_limit", "soft_time_limit"))
 """Options for which None is an answer: this call has none, whatever the task says."""
-
-
-def new_id() -> str:
-    """Return a fresh task id: a UUID of version 7 (RFC 9562) as text.
-
-    Its first digits are the time, so that ids made one after the other stand together in the index of
-    every store; a random id would touch another page for each result.
-    """
-    millis = f"{time_ns() // 1_000_000:012x}"
-    digits = os.urandom(10).hex()
-    variant = "89ab"[int(digits[3], 16) & 3]
-    return f"{millis[:8]}-{millis[8:]}-7{digits[:3]}-{variant}{digits[4:7]}-{digits[7:19]}"
 
 
 def changed(options: Options, by: Mapping[str, Any]) -> Options:

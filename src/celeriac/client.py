@@ -21,7 +21,6 @@ from celeriac.call_options import (
     check_limits,
     filled,
     listed,
-    new_id,
 )
 from celeriac.context import Context, running
 from celeriac.exceptions import NoWorkerSeenWarning
@@ -29,6 +28,7 @@ from celeriac.message import Message, Publish
 from celeriac.results.base import ResultStore
 from celeriac.routing.router import Router
 from celeriac.settings import Settings
+from celeriac.task_ids import new_id
 from celeriac.wire import task as wire
 from celeriac.wire.repr import saferepr
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from celeriac import execution
-from celeriac.call_options import Arguments, Options, arguments, check_limits, listed, new_id
+from celeriac.call_options import Arguments, Options, arguments, check_limits, listed
 from celeriac.canvas.follow_up import eager_callbacks, eager_errbacks
 from celeriac.completion import Put
 from celeriac.context import Context, running
@@ -23,6 +23,7 @@ from celeriac.results.base import ResultStore, task_key
 from celeriac.run import Host as RunHost
 from celeriac.run import Run
 from celeriac.task import Task
+from celeriac.task_ids import new_id
 from celeriac.wire import task as wire
 
 

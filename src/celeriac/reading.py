@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
 from celeriac import imports, states
-from celeriac.backend import meta, value_of
 from celeriac.exceptions import RemoteTraceback, TaskError
 from celeriac.lineage import ResultBase
 from celeriac.wire import result as wire
@@ -148,3 +147,36 @@ class DocumentedResult(ResultBase[R], Generic[R]):
             if frames is not None:
                 raise error.with_traceback(frames)
         raise error from (RemoteTraceback(text) if text else None)
+
+
+def value_of(document: wire.ResultDocument) -> Any:
+    """Return the value, or the exception that a failure describes (RES-16)."""
+    if document.status in states.EXCEPTION_STATES and isinstance(document.result, dict):
+        return wire.rebuild_exception(document.result)
+    return document.result
+
+
+_ABOUT = (
+    "task_id",
+    "group_id",
+    "parent_id",
+    "name",
+    "args",
+    "kwargs",
+    "worker",
+    "retries",
+    "queue",
+)
+
+
+def meta(document: wire.ResultDocument) -> dict[str, Any]:
+    """Return a document as the dict that Celery's users know."""
+    found = {
+        "status": document.status,
+        "result": value_of(document),
+        "traceback": document.traceback,
+        "children": document.children,
+        "date_done": document.date_done,
+    }
+    more = {name: getattr(document, name) for name in _ABOUT}
+    return found | {name: value for name, value in more.items() if value is not None}

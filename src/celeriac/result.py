@@ -11,12 +11,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from weakref import ref
 
 from celeriac import imports, states
-from celeriac.backend import Backend, Host, late, meta
+from celeriac.backend import Backend, Host, late
 from celeriac.current import get_current_app
 from celeriac.exceptions import ImproperlyConfigured, TaskError, TaskRevokedError, TimeoutError
 from celeriac.joining import allow_join_result, assert_will_not_block, denied_join_result
 from celeriac.lineage import ResultBase
-from celeriac.reading import DocumentedResult
+from celeriac.reading import DocumentedResult, meta
 from celeriac.results.base import task_key
 from celeriac.wire import result as wire
 

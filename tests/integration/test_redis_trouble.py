@@ -59,6 +59,8 @@ GARBAGE = [
     b'{"body": 7, "headers": 7, "properties": 7}',
 ]
 
+LARGE_ONE = b"value" * 2000
+
 
 class TestGarbage:
     def test_what_is_no_message_is_claimed_among_the_others(
@@ -187,16 +189,17 @@ class TestRefusals:
             with pytest.raises(OperationalError, match="raise maxmemory"):
                 consumer.claim(1, ANY_SIZE)
             # What is settled makes room: it goes through, with all that comes with it.
+            # A large document cannot be put beside its place first, and is handed over.
             done = Completion(
                 receipt=first,
                 settlement=Settlement.ACK,
-                puts=(Put("document", b"value"),),
+                puts=(Put("document", b"value"), Put("large", LARGE_ONE)),
                 publishes=(publish("6", "next"),),
             )
             assert consumer.commit([done], store) == [SETTLED]
             assert consumer.renew([second]) == set()
             client.config_set("maxmemory", 0)
-        assert store.get(["document"]) == {"document": b"value"}
+        assert store.get(["document", "large"]) == {"document": b"value", "large": LARGE_ONE}
         assert broker.sizes() == {
             "next": QueueSize(ready=1),
             "work": QueueSize(ready=2, leased=1),
@@ -582,6 +585,57 @@ class TestStored:
         server.set("celery-task-meta-1", failure)
         store.put([Put("celery-task-meta-1", b'{"status": "SUCCESS"}', state=SUCCESS)])
         assert server.get("celery-task-meta-1") == b'{"status": "SUCCESS"}'
+        store.close()
+
+    @pytest.mark.parametrize("ttl", [None, 60.0])
+    def test_a_large_document_is_put_beside_its_place_first(
+        self, redis_url: str, server: Any, ttl: float | None
+    ) -> None:
+        store, watch_of = RedisStore(redis_url), RedisStore(redis_url)
+        watch = watch_of.watch()
+        watch.add(["celery-task-meta-1"])
+        begun = b'{"status": "STARTED", "result": "%b"}' % (b"x" * 9000)
+        done = begun.replace(b"STARTED", b"SUCCESS")
+        for state, document in ((STARTED, begun), (SUCCESS, done)):
+            store.put([Put("celery-task-meta-1", document, ttl, state)])
+            assert watch.wait(5.0) == {"celery-task-meta-1": document}
+        # It is a success, and stays.
+        store.put([Put("celery-task-meta-1", begun, ttl, STARTED)])
+        assert server.get("celery-task-meta-1") == done
+        assert server.keys() == [b"celery-task-meta-1"]
+        assert (server.ttl("celery-task-meta-1") > 0) == (ttl is not None)
+        watch.close()
+        store.close()
+        watch_of.close()
+
+    def test_a_commit_puts_it_there_in_its_own_database(
+        self, redis_server: RedisServer, redis_url: str, server: Any
+    ) -> None:
+        broker, store = RedisBroker(redis_url), RedisStore(redis_server.url(1))
+        broker.publish(publishes(range(3)))
+        consumer = broker.consumer(["work"])
+        receipts = [delivery.receipt for delivery in consumer.claim(3, ANY_SIZE)]
+        consumer.requeue(receipts[1:2])
+        done = [
+            Completion(
+                receipt=receipt,
+                settlement=Settlement.ACK,
+                puts=(Put(f"document {number}", LARGE_ONE, 60.0),),
+            )
+            for number, receipt in enumerate(receipts)
+        ]
+        assert consumer.commit(done, store) == [SETTLED, STALE, SETTLED]
+        found = store.get(["document 0", "document 1", "document 2"])
+        assert found == {"document 0": LARGE_ONE, "document 2": LARGE_ONE}
+        # The connection is back where it was.
+        broker.publish([publish("after")])
+        assert broker.sizes() == {"work": QueueSize(ready=2)}
+        with redis_server.client(db=1) as results:
+            beside = b"document 1.celeriac:new"
+            assert sorted(results.keys()) == sorted([b"document 0", beside, b"document 2"])
+            assert results.ttl(beside) > 0
+        consumer.close()
+        broker.close()
         store.close()
 
     def test_what_is_said_of_a_success_ends_with_it(self, redis_url: str, server: Any) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import socket
-import uuid
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -16,7 +15,7 @@ import pytest
 
 from celeriac import Celery, clock, signals
 from celeriac.brokers.memory import MemoryBroker
-from celeriac.call_options import Options, changed, new_id, retry_options
+from celeriac.call_options import Options, changed, retry_options
 from celeriac.client import Client
 from celeriac.context import Context, current
 from celeriac.exceptions import (
@@ -282,29 +281,6 @@ def test_a_retry_keeps_what_the_run_had() -> None:
         parent_id="one",
         reply_to="me",
     )
-
-
-# -- ids
-
-
-def test_ids_are_uuids_and_in_order_of_time() -> None:
-    before = int(time() * 1000)
-    ids = [new_id() for _ in range(500)]
-    after = int(time() * 1000)
-    assert len(set(ids)) == 500
-    for id_ in ids:
-        parsed = uuid.UUID(id_)
-        assert (str(parsed), parsed.version, parsed.variant) == (id_, 7, uuid.RFC_4122)
-    stamps = [int(id_.replace("-", "")[:12], 16) for id_ in ids]
-    assert stamps == sorted(stamps)
-    assert before <= stamps[0] <= stamps[-1] <= after
-
-
-def test_the_random_part_of_an_id_uses_all_its_digits() -> None:
-    tails = [new_id()[15:].replace("-", "") for _ in range(500)]
-    for place in range(len(tails[0])):
-        digits = {tail[place] for tail in tails}
-        assert len(digits) == (4 if place == 3 else 16), f"digit {place} behind the version"
 
 
 # -- sending

@@ -30,7 +30,7 @@ OURS = {
     "result_cache", "results", "results.base", "results.urls", "retry", "routing", "routing.amqp",
     "routing.bindings", "routing.registry", "routing.router", "settings", "settings.configuration",
     "settings.masking", "settings.sources", "settings.spelling", "settings.table",
-    "settings.validation", "signals", "states", "task", "task_factory", "task_options", "wire",
+    "settings.validation", "signals", "states", "task", "task_factory", "task_ids", "task_options", "wire",
     "wire.homes", "wire.json", "wire.repr", "wire.result", "wire.serializers", "wire.task",
 }  # fmt: skip
 

@@ -102,8 +102,34 @@ def test_a_full_queue_knows_nothing_of_what_it_refused(queue: JobQueue, one: Tak
         number += 1
     assert len(queue.jobs) == len(queue.limits) == number - 1
     assert one.run() == 1
+    queue.flush()
     submit(queue, number)
-    assert everything(one) == list(range(2, number + 1))
+    assert all_of(queue, one) == list(range(2, number + 1))
+
+
+def test_who_sends_the_rest_is_told_when_the_socket_is_full(queue: JobQueue, one: Taker) -> None:
+    told: list[int] = []
+    queue.on_full = lambda: told.append(len(queue.jobs))
+    number = 0
+    while not told:
+        number += 1
+        submit(queue, number)
+    # Once, however many wait.
+    submit(queue, *range(number + 1, number + 11))
+    assert told == [number]
+    assert everything(one) == list(range(1, number))
+    queue.flush()
+    assert everything(one) == list(range(number, number + 11))
+    assert told == [number]
+
+
+def all_of(queue: JobQueue, taker: Taker) -> list[int]:
+    """Run all jobs, those that wait for room too."""
+    ran: list[int] = []
+    while some := everything(taker):
+        ran += some
+        queue.flush()
+    return ran
 
 
 class TestAudit:

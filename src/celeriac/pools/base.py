@@ -102,15 +102,11 @@ class ExecutorPool(ABC):
 
     @abstractmethod
     def submit(self, job: Job, limits: Limits = NO_LIMITS) -> bool:
-        """Hand over a job; False if there is no room: try again after ``await_room``.
+        """Hand over a job; False if there is no room: try again when something has finished.
 
         Any one thread; never blocks. Jobs begin in the order in which they were submitted, and none
         waits behind a running one while a slot is free.
         """
-
-    @abstractmethod
-    def await_room(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds for ``submit`` to find room. May return early. The same thread."""
 
     @abstractmethod
     def permit(self, number: int, allowed: bool) -> None:

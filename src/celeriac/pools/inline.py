@@ -99,10 +99,6 @@ class InlinePool(ExecutorPool):
             self._changed.notify_all()
         return True
 
-    def await_room(self, timeout: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._outstanding) < MOST, timeout)
-
     def recall(self) -> list[int]:
         with self._changed:
             numbers = [job.number for job in self._waiting]

@@ -5,7 +5,6 @@ a job that may have vanished with a child can be sent again without ever running
 out there are made void first (see ``Slots``). It knows nothing of processes.
 """
 
-import select
 import socket
 import threading
 from collections import deque
@@ -18,6 +17,8 @@ from celeriac.pools import packets
 from celeriac.pools.base import NO_LIMITS, Job, Limits
 from celeriac.pools.slots import Slots
 
+BACKLOG = 200
+"""Jobs that wait for room in the socket; more are refused."""
 SETTLED = 0.001
 """Seconds after which what any processor has written is seen by all others, amply."""
 
@@ -35,10 +36,12 @@ class JobQueue:
         self.unrun: deque[int] = deque()
         """Jobs that could not be sent again, since the queue is shut."""
         self.shut = False
+        self.on_full: Callable[[], None] = lambda: None
+        """Called when jobs wait for room: ``flush`` is to be called when ``entry`` takes more."""
         self._slots = slots
-        self._entry, self.exit = packets.pair()
-        # The system gives what it allows, twice its default as a rule: some 300 small jobs.
-        self._entry.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.entry, self.exit = packets.pair()
+        # The system gives what it allows, twice its default as a rule: some 300 small jobs, 25 of 10 KB.
+        self.entry.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._taker = packets.Receiver(self.exit)
         # Guards the socket, the backlog and the serial numbers.
         self._lock = threading.Lock()
@@ -51,25 +54,17 @@ class JobQueue:
         """Send a job; False if there is no room, or the queue is shut."""
         number = job.number
         with self._lock:
-            if self._backlog or self.shut:
+            if len(self._backlog) >= BACKLOG or self.shut:
                 return False
             # Known before it is sent: its outcome may be here before send() returns.
             self.jobs[number] = job
             if limits is not NO_LIMITS:
                 self.limits[number] = limits
-            if self._send(job):
-                return True
-            self.forget(number)
-            return False
-
-    def await_room(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds for room: the socket tells of it when it is a quarter full."""
-        room = select.poll()
-        try:
-            room.register(self._entry, select.POLLOUT)
-        except ValueError:
-            return  # It is closed.
-        room.poll(timeout * 1000)
+            if self._backlog or not self._send(job):
+                self._backlog.append(job)
+                if len(self._backlog) == 1:
+                    self.on_full()
+            return True
 
     def forget(self, number: int) -> Job | None:
         """Strike out a job and return it; None if it was not there."""
@@ -115,29 +110,33 @@ class JobQueue:
                 self._send_again([job])
 
     def flush(self) -> None:
-        """Send what did not fit before."""
+        """Send what did not fit before. Any thread."""
         if self._backlog:
             with self._lock:
+                before = len(self._backlog)
                 self._send_again(())
+                # If none fits although there is room, it is not the socket that is full: see ``send``.
+                if 0 < len(self._backlog) < before:
+                    self.on_full()
 
     def drain(self) -> None:
         """Shut the queue: what is in it may be taken, nothing more is sent. Idempotent."""
         with self._lock:
             if not self.shut:
                 self.shut = True
-                self._entry.shutdown(socket.SHUT_WR)
+                self.entry.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close it, whatever is in it."""
         with self._lock:
             self.shut = True
-            self._entry.close()
+            self.entry.close()
             self.exit.close()
 
     # -- under the lock
 
     def _send(self, job: Job) -> bool:
-        if not packets.send(self._entry, _encode((self._serial + 1, job)), block=False):
+        if not packets.send(self.entry, _encode((self._serial + 1, job)), block=False):
             return False
         self._serial += 1
         return True

@@ -152,6 +152,7 @@ class Nursery:
         self._overdue: dict[int, float] = {}
         """By pidfd of those that have died unreported: when to believe it without a report."""
         self._poll = select.epoll()
+        self._acts: dict[int, Callable[[], None]] = {}
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake, select.EPOLLIN)
         self._template: TemplateProcess | None = None
@@ -268,6 +269,19 @@ class Nursery:
                     self._template_lost(template)
             elif (kin := self._living.get(descriptor)) is not None:
                 self._ended(kin)
+            elif (act := self._acts.pop(descriptor, None)) is not None:
+                act()
+
+    def attend(self, descriptor: int, act: Callable[[], None]) -> None:
+        """Have ``poll`` do something, once, as soon as a descriptor takes more data. Any thread."""
+        self._acts[descriptor] = act
+        events = select.EPOLLOUT | select.EPOLLONESHOT
+        try:
+            self._poll.modify(descriptor, events)
+        except FileNotFoundError:
+            self._poll.register(descriptor, events)
+        except (OSError, ValueError):
+            pass  # Closed: nobody polls any more.
 
     def wake(self) -> None:
         """Make ``poll`` return. Any thread."""

@@ -62,6 +62,7 @@ class ProcessPool(ExecutorPool):
         self._slots = Slots()
         self._queue = JobQueue(self._slots)
         self._nursery = Nursery(config, self._slots, self._queue.exit, self._born, self._died)
+        self._queue.on_full = self._await_room
         self._spare = Spare(self._nursery)
         self.spare = self._spare
         self._size = 0
@@ -109,8 +110,9 @@ class ProcessPool(ExecutorPool):
             self._nursery.wake()
         return True
 
-    def await_room(self, timeout: float) -> None:
-        self._queue.await_room(timeout)
+    def _await_room(self) -> None:
+        """Have the supervising thread send more jobs when children have taken some: nobody else is free."""
+        self._nursery.attend(self._queue.entry.fileno(), self._queue.flush)
 
     def recall(self) -> list[int]:
         return self._queue.recall()

@@ -1,12 +1,46 @@
-"""Documents as scripts get them: the one form in which both a commit and a store write results."""
+"""Documents as scripts get them: the one form in which both a commit and a store write results.
+
+To hand a script a large text costs a server 1 ns for each byte and each copy, since Lua counts every
+byte of every string (measured: 50 us for 20 KB, against 6 us for a SET). So a large document is put
+beside its place before, by a plain command in the same round trip, and the script only renames it. What
+is not there then, because the server is full or has evicted it, is handed over after all.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
 
 from celeriac.completion import Put
-from celeriac.redis.link import Argument
+from celeriac.redis.link import Argument, Command
 from celeriac.states import SUCCESS
 
+LARGE = 4096
+"""Bytes from which a document is put beside its place."""
+ASIDE = 60_000
+"""Milliseconds for which it stays there, if nobody fetches it."""
+_SUCCESS, _BESIDE = 1, 2
 
-def put_arguments(put: Put, key: str) -> tuple[Argument, ...]:
-    """Return the arguments of ``store.lua`` for one document under its full key."""
-    # Redis refuses a life of nothing.
-    life: Argument = "" if put.ttl is None else max(1, round(put.ttl * 1000))
-    return key, put.value, life, 1 if put.state == SUCCESS else 0
+
+class Documents(Struct, frozen=True):
+    """Documents on their way into a script."""
+
+    beside: list[Command]
+    """What is done before, in the database of the documents."""
+    arguments: list[Argument]
+    """Four for each document: see ``put.lua``."""
+
+
+def documents(puts: Iterable[tuple[Put, str]], *, inline: bool = False) -> Documents:
+    """Return documents with their full keys as scripts get them; ``inline`` puts nothing beside."""
+    beside: list[Command] = []
+    arguments: list[Argument] = []
+    for put, key in puts:
+        value: Argument = put.value
+        how = _SUCCESS if put.state == SUCCESS else 0
+        if len(put.value) >= LARGE and not inline:
+            beside.append(("SET", f"{key}.celeriac:new", put.value, "PX", ASIDE))
+            value, how = "", how | _BESIDE
+        # Redis refuses a life of nothing.
+        life: Argument = "" if put.ttl is None else max(1, round(put.ttl * 1000))
+        arguments += (key, value, life, how)
+    return Documents(beside, arguments)

@@ -28,6 +28,7 @@ key                           type    what, whose, for how long
 ``celeriac:dead``             zset    numbers of dead letters; the user's, who deletes or revives them
 ``celeriac:dead:<number>``    hash    one dead letter; with its number
 ``celeriac:chord:<group>``    hash    members of a chord that have reported in; a day after the last
+``<result>.celeriac:new``     string  a large document on its way to its place; a minute
 ``<result>.celeriac:done``    string  marks a success that its own bytes do not tell; as the result
 ============================  ======  ================================================================
 """

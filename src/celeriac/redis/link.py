@@ -86,10 +86,20 @@ class Link:
                 raise self.failure(result) from result
         return results
 
-    def run(self, script: Script, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Any:
-        """Run a script as one step; return what it returns. Raises OperationalError."""
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[Argument],
+        arguments: Iterable[Argument],
+        before: Sequence[Command] = (),
+    ) -> Any:
+        """Run a script as one step; return what it returns. Raises OperationalError.
+
+        What is to be done ``before`` goes out in the same round trip; whether it was, is for the script
+        to find out.
+        """
         parts = (len(keys), *keys, *arguments)
-        return self.attempt(_evaluate, script, parts)
+        return self.attempt(_evaluate, script, parts, before)
 
     def connect(self, protocol: int = 3) -> Connection:
         """Return a connection of the caller's own, which gets pushed messages. Raises OperationalError."""
@@ -203,23 +213,36 @@ def _exchange(connection: Connection, command: Sequence[Argument]) -> Any:
 
 def _exchange_all(connection: Connection, commands: Sequence[Command]) -> list[Any]:
     """Send all, then read all, so that the connection is left clean; raise the first error."""
+    replies = _replies(connection, commands)
+    for reply in replies:
+        if isinstance(reply, driver.ResponseError):
+            raise reply
+    return replies
+
+
+def _replies(connection: Connection, commands: Sequence[Command]) -> list[Any]:
+    """Send all, then read all; errors are among the replies."""
     connection.send_packed_command(connection.pack_commands(commands), check_health=False)
     replies: list[Any] = []
-    error: driver.ResponseError | None = None
     for _ in commands:
         try:
             replies.append(connection.read_response())
         except driver.ResponseError as refused:
-            error = error or refused
             replies.append(refused)
-    if error is not None:
-        raise error
     return replies
 
 
-def _evaluate(connection: Connection, script: Script, parts: Sequence[Argument]) -> Any:
+def _evaluate(
+    connection: Connection, script: Script, parts: Sequence[Argument], before: Sequence[Command]
+) -> Any:
     try:
-        return _exchange(connection, ("EVALSHA", script.sha, *parts))
+        if not before:
+            return _exchange(connection, ("EVALSHA", script.sha, *parts))
+        commands = [*before, ("EVALSHA", script.sha, *parts)]
+        *_, last = _replies(connection, commands)
+        if isinstance(last, driver.ResponseError):
+            raise last
+        return last
     except driver.NoScriptError:
         # The server is new, or has forgotten it: whatever it did not know it did not run.
         return _exchange(connection, ("EVAL", script.text, *parts))

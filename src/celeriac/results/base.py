@@ -31,7 +31,7 @@ class ResultStore(ABC):
     max_bytes: int = 256 * 1024 * 1024
     """The largest document it takes."""
     tells: bool = False
-    """Whether a watch costs no more than a look, so that who is going to wait need not look before."""
+    """Whether a watch costs hardly more than a look, so that who is going to wait need not look before."""
 
     @property
     @abstractmethod

@@ -18,7 +18,7 @@ from redis.connection import Connection
 
 from celeriac.completion import Put
 from celeriac.redis.address import addresses
-from celeriac.redis.documents import put_arguments
+from celeriac.redis.documents import documents
 from celeriac.redis.link import Link, socket_of
 from celeriac.redis.scripts import script
 from celeriac.results.base import ResultStore, Watch
@@ -57,8 +57,12 @@ class RedisStore(ResultStore):
 
     def put(self, puts: Sequence[Put]) -> None:
         for n in range(0, len(puts), BATCH):
-            documents = (put_arguments(put, self.named(put.key)) for put in puts[n : n + BATCH])
-            self.link.run(STORE, (), [part for document in documents for part in document])
+            some = [(put, self.named(put.key)) for put in puts[n : n + BATCH]]
+            told = documents(some)
+            absent = self.link.run(STORE, (), told.arguments, before=told.beside)
+            if absent:
+                told = documents([some[number] for number in absent], inline=True)
+                self.link.run(STORE, (), told.arguments)
 
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}

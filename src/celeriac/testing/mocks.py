@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 from celeriac import clock
 from celeriac.app import Celery
-from celeriac.call_options import new_id
+from celeriac.task_ids import new_id
 from celeriac.wire import json
 from celeriac.wire import task as wire
 

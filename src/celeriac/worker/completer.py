@@ -153,11 +153,11 @@ class Completer(Service):
         if timeout is None and self._pool.outstanding >= CROWD and not self._heavy:
             # Plenty is under way: let outcomes gather, so that one commit serves many.
             sleep(GATHER)
-        held = sum(item.size for item in self._items)
-        if held < MOST_HELD:
+        if sum(item.size for item in self._items) < MOST_HELD:
             for report in self._pool.reports(timeout):
                 self._take(report)
-            self._heavy = sum(item.size for item in self._items) - held > HEAVY
+            # Its commit takes a while: what is to run next can be claimed meanwhile.
+            self.on_room()
         elif timeout:
             threading.Event().wait(timeout)
         while self._given:
@@ -315,6 +315,7 @@ class Completer(Service):
             if batch and (len(batch) >= MOST or size > MOST_BYTES):
                 break
             batch.append(item)
+        self._heavy = size > HEAVY
         return batch
 
     def _make_true(self, batch: list[Item]) -> list[Verdict | None]:

@@ -22,7 +22,7 @@ from celeriac.service import Service
 from celeriac.worker.completer import Completer
 from celeriac.worker.dispatcher import Deferred, Dispatcher, Refused, unknown
 from celeriac.worker.flights import Flight, Flights, on_trial
-from celeriac.worker.window import MOST_BYTES, Window
+from celeriac.worker.window import MOST, MOST_BYTES, Window
 
 log = logging.getLogger("celeriac.worker")
 
@@ -30,8 +30,8 @@ IDLE = 30.0
 """Seconds after which an idle wait begins anew."""
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts at a broker that is away."""
-ROOM = 0.05
-"""Seconds that a wait for room in the pool may take: nothing else ends it."""
+MOST_HELD = 2 * MOST
+"""Messages in hand: as many that have run, and wait for their commit, as are ahead of the slots."""
 TRIAL = 1.0
 """Seconds that a task which is on trial waits for another one to end: here, and then in its queue."""
 
@@ -91,11 +91,9 @@ class Consumption(Service):
         self._send()
         if self._aside:
             patience = min(patience, self._try_next())
-        held = len(self._flights)
-        if self._unsent:
-            self._await_room(min(ROOM, patience))
-            return False
-        if not self._completer.well or not self._window.low(held):
+        held = self._unfinished
+        full = self._unsent or len(self._flights) >= MOST_HELD or not self._window.low(held)
+        if full or not self._completer.well:
             self._room.wait(patience)
             return False
         count = self._window.room(held)
@@ -124,15 +122,22 @@ class Consumption(Service):
         """Return the flights that were claimed and could not be submitted, once this has stopped."""
         return list(self._unsent)
 
+    @property
+    def _unfinished(self) -> int:
+        """How many runs are still to end. What has ended waits for its commit, and keeps no slot."""
+        return self._pool.outstanding + len(self._unsent)
+
     def _receive(self, deliveries: Sequence[Delivery]) -> None:
-        self._window.reset([flight.task.name for flight in self._flights.all()])
+        self._window.reset([f.task.name for f in self._flights.all() if not f.settling])
         overflow = []
+        unfinished = self._unfinished
         for delivery in deliveries:
-            if not self._window.admits(delivery.message.task, len(self._flights)):
+            if not self._window.admits(delivery.message.task, unfinished):
                 overflow.append(delivery.receipt)
                 continue
             admission = self._dispatcher.admit(delivery)
             if isinstance(admission, Flight):
+                unfinished += 1
                 if delivery.losses and on_trial(delivery) and self._flights.on_trial:
                     # One at a time: if this worker dies again, only the one that did it is to blame.
                     self._aside.append((monotonic() + self._trial, admission))
@@ -178,14 +183,6 @@ class Consumption(Service):
         self._completer.complete(refused.completion)
         if refused.signal:
             self._fire(refused.signal, refused.arguments, delivery)
-
-    def _await_room(self, patience: float) -> None:
-        """Wait for room in the pool, which may be full of a few large jobs."""
-        self._pool.await_room(patience)
-        self._send()
-        if self._unsent:
-            # There is none although it seemed so: the pool is being cleared up, or is shut.
-            self._room.wait(patience / 10)
 
     def _send(self) -> None:
         while self._unsent:

@@ -35,7 +35,7 @@ from celeriac.completion import (
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.message import Delivery, Message, Publish
 from celeriac.queues import Queue
-from celeriac.redis.documents import put_arguments
+from celeriac.redis.documents import documents
 from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 from celeriac.results.base import task_key
@@ -118,8 +118,9 @@ class RedisConsumer(Consumer):
         self._link.pipeline(self._announcements)
         self._register.enter()
 
-    def _run(self, script: Script, *arguments: Argument) -> Any:
-        return self._link.run(script, self._scripted.keys, (*self._scripted.first, *arguments))
+    def _run(self, script: Script, *arguments: Argument, before: Sequence[Command] = ()) -> Any:
+        words = (*self._scripted.first, *arguments)
+        return self._link.run(script, self._scripted.keys, words, before)
 
     # -- claiming
 
@@ -289,18 +290,8 @@ class RedisConsumer(Consumer):
         self, completions: Sequence[Completion], store: "ResultStore | None", database: str
     ) -> list[Verdict]:
         """Commit in one script; documents go to a database of this server, or nowhere."""
-        arguments: list[Argument] = [database]
-        for completion in completions:
-            puts = completion.puts if store is not None and database else ()
-            arguments += self._told(completion)
-            arguments.append(len(puts))
-            for put in puts:
-                arguments += put_arguments(put, store.named(put.key) if store else put.key)
-            sent = self._posting.sent(completion.publishes)
-            arguments.append(len(sent) // SENT)
-            arguments += sent
         try:
-            answers = self._run(COMMIT, *arguments)
+            answers = self._answered(completions, store, database)
         except OperationalError:
             self._doubts.doubt(c.receipt for c in completions if c.settlement is not KEEP)
             raise
@@ -315,6 +306,37 @@ class RedisConsumer(Consumer):
                 gone.append(receipt)
         self._forget(gone)
         return verdicts
+
+    def _answered(
+        self,
+        completions: Sequence[Completion],
+        store: "ResultStore | None",
+        database: str,
+        *,
+        inline: bool = False,
+    ) -> list[Any]:
+        """Return what the script answers to each completion."""
+        own = self._link.address.db
+        arguments: list[Argument] = [database, own]
+        before: list[Command] = []
+        for completion in completions:
+            puts = completion.puts if store is not None and database else ()
+            named = ((put, store.named(put.key) if store else put.key) for put in puts)
+            told = documents(named, inline=inline)
+            sent = self._posting.sent(completion.publishes)
+            arguments += self._told(completion)
+            arguments += (len(puts), *told.arguments, len(sent) // SENT, *sent)
+            before += told.beside
+        if before and database != str(own):
+            before = [("SELECT", database), *before, ("SELECT", own)]
+        answers: list[Any] = self._run(COMMIT, *arguments, before=before)
+        absent = [n for n, answer in enumerate(answers) if answer == b"absent"]
+        if absent:
+            again = [completions[n] for n in absent]
+            rest = self._answered(again, store, database, inline=True)
+            for n, answer in zip(absent, rest, strict=True):
+                answers[n] = answer
+        return answers
 
     def _told(self, completion: Completion) -> tuple[Argument, ...]:
         """Return what the script is told first of a completion."""

@@ -1,11 +1,11 @@
 -- commit: make completions true, each all or nothing.
 --
 -- keys   unacked, unacked_index, celeriac:leases, celeriac:started
--- args   prefix, separator, database of the results or nothing, then completions:
+-- args   prefix, separator, database of the results or nothing, database of the queues, then completions:
 --        receipt, settlement, last words, task id, task name,
 --        group (or nothing), index, member, size, token,
---        number of documents, the documents (see store), number of messages, the messages (see send)
--- returns for each completion: settled, stale, broken, or a list: held, token, members
+--        number of documents, the documents (see put), number of messages, the messages (see send)
+-- returns for each completion: settled, stale, broken, absent, or a list: held, token, members
 
 local error = wrong()
 if error then
@@ -14,7 +14,7 @@ end
 
 local LIFE_OF_CHORD = 86400
 local verdicts, gone, works = {}, {}, {}
-local at = 4
+local at = 5
 
 local function word()
   at = at + 1
@@ -31,6 +31,22 @@ local function read()
   work.first_message = at
   at = at + SEND * work.messages
   return work
+end
+
+-- Whether all documents that should lie beside their places do so.
+local function complete(work)
+  for n = 0, work.documents - 1 do
+    local first = work.first_document + 4 * n
+    if lies_beside(ARGV[first + 3]) then
+      redis.call('SELECT', ARGV[3])
+      local found = redis.call('EXISTS', beside(ARGV[first]))
+      redis.call('SELECT', ARGV[4])
+      if found == 0 then
+        return false
+      end
+    end
+  end
+  return true
 end
 
 local function returns(settlement)
@@ -129,6 +145,8 @@ while at <= #ARGV do
     work.verdict = 'stale'
   elseif not possible(work) then
     work.verdict = 'broken'
+  elseif not complete(work) then
+    work.verdict = 'absent'
   elseif work.settlement ~= 'keep' and work.group == '' then
     gone[work.receipt] = true
   end
@@ -168,7 +186,7 @@ if ARGV[3] ~= '' then
     if not work.verdict or type(work.verdict) == 'table' then
       for m = 0, work.documents - 1 do
         local first = work.first_document + 4 * m
-        put(ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3] == '1')
+        put(ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3])
       end
     end
   end

@@ -1,5 +1,8 @@
 -- put: store a document and tell those who watch it; a stored success stays (RES-20).
 --
+-- A document is told by four arguments: key, value, milliseconds to live or nothing, and a sum: 1 for a success,
+-- 2 if there is no value, because it lies beside its place, under the key with `.celeriac:new` behind it.
+--
 -- What is stored tells its own state, as Celery and Celeriac write it: at its beginning, or, in YAML, in a line
 -- of its own. For the rest (compressed, or in a form of somebody's own) a key of ours beside it says so.
 
@@ -31,35 +34,71 @@ end
 
 local LARGE = 4096
 
--- Whether anybody subscribes to a key. To publish 20 KB to nobody costs as much as to store them (15 us).
-local function is_heard(key)
-  return redis.call('PUBSUB', 'NUMSUB', key)[2] > 0 or redis.call('PUBSUB', 'NUMPAT') > 0
+local function lies_beside(how)
+  return tonumber(how) >= 2
 end
 
-local function put(key, value, life, success)
-  local beginning = redis.call('GETRANGE', key, 0, 63)
-  if beginning ~= '' then
-    if tells_success(beginning, function() return redis.call('GET', key) end)
-      or (not is_json(beginning) and redis.call('EXISTS', done_key(key)) == 1) then
-      return
+local function beside(key)
+  return key .. '.celeriac:new'
+end
+
+-- Whether anybody may subscribe to a key. To publish 20 KB to nobody costs more than to store them.
+local function is_heard(key, aside, value)
+  return (not aside and #value < LARGE) or redis.call('PUBSUB', 'NUMSUB', key)[2] > 0
+    or redis.call('PUBSUB', 'NUMPAT') > 0
+end
+
+-- Whether a success is stored there.
+local function is_done(key, beginning)
+  return tells_success(beginning, function() return redis.call('GET', key) end)
+    or (not is_json(beginning) and redis.call('EXISTS', done_key(key)) == 1)
+end
+
+local function set(key, value, life)
+  if life == '' then
+    redis.call('SET', key, value)
+  else
+    redis.call('SET', key, value, 'PX', life)
+  end
+end
+
+-- Put a document that lies beside its place into it. No large text is touched.
+local function fetch(key, life)
+  redis.call('RENAME', beside(key), key)
+  if life == '' then
+    redis.call('PERSIST', key)
+  else
+    redis.call('PEXPIRE', key, life)
+  end
+end
+
+local function put(key, value, life, how)
+  local aside = lies_beside(how)
+  local old = redis.call('GETRANGE', key, 0, 63)
+  if old ~= '' and is_done(key, old) then
+    if aside then
+      redis.call('UNLINK', beside(key))
     end
-  elseif not is_json(value) then
+    return
+  end
+  local beginning = aside and redis.call('GETRANGE', beside(key), 0, 63) or string.sub(value, 1, 64)
+  if old == '' and not is_json(beginning) then
     -- It may be left from a document that somebody else has deleted.
     redis.call('DEL', done_key(key))
   end
-  local marked = success and not tells_success(string.sub(value, 1, 64), function() return value end)
-  if life == '' then
-    redis.call('SET', key, value)
-    if marked then
-      redis.call('SET', done_key(key), '')
-    end
-  else
-    redis.call('SET', key, value, 'PX', life)
-    if marked then
-      redis.call('SET', done_key(key), '', 'PX', life)
-    end
+  local function whole()
+    return aside and redis.call('GET', beside(key)) or value
   end
-  if #value < LARGE or is_heard(key) then
-    redis.call('PUBLISH', key, value)
+  local marked = how % 2 == 1 and not tells_success(beginning, whole)
+  if aside then
+    fetch(key, life)
+  else
+    set(key, value, life)
+  end
+  if marked then
+    set(done_key(key), '', life)
+  end
+  if is_heard(key, aside, value) then
+    redis.call('PUBLISH', key, aside and redis.call('GET', key) or value)
   end
 end

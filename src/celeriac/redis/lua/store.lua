@@ -1,7 +1,7 @@
 -- store: put documents, in order.
 --
--- args   for each document: key, value, milliseconds to live or nothing, 1 for a success
--- returns nothing
+-- args   the documents (see put)
+-- returns the numbers of those that should lie beside their places and do not, the first is 0
 
 for at = 1, #ARGV, 4 do
   local found = redis.call('TYPE', ARGV[at]).ok
@@ -9,6 +9,12 @@ for at = 1, #ARGV, 4 do
     return redis.error_reply('WRONGTYPE the key ' .. ARGV[at] .. ' is no string; remove or rename it')
   end
 end
+local absent = {}
 for at = 1, #ARGV, 4 do
-  put(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3] == '1')
+  if lies_beside(ARGV[at + 3]) and redis.call('EXISTS', beside(ARGV[at])) == 0 then
+    absent[#absent + 1] = (at - 1) / 4
+  else
+    put(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+  end
 end
+return absent
