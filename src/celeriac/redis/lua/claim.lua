@@ -15,6 +15,7 @@ local count, room, lease = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7
 local steps = tonumber(ARGV[8])
 local CHUNK, LOOK = 64, 262144
 
+local taken_at, ends_at = stamp(now), stamp(now + lease)
 local taken, entries, scores, ends, lists, expresses = {}, {}, {}, {}, {}, {}
 
 -- Bytes of the body, as far as they can be told without reading the message: kombu writes it first.
@@ -41,9 +42,9 @@ local function take(text, tag, rest)
   taken[#taken + 1] = text
   entries[#entries + 1] = tag
   entries[#entries + 1] = '[' .. text .. rest
-  scores[#scores + 1] = stamp(now)
+  scores[#scores + 1] = taken_at
   scores[#scores + 1] = tag
-  ends[#ends + 1] = stamp(now + lease)
+  ends[#ends + 1] = ends_at
   ends[#ends + 1] = tag
 end
 
@@ -92,6 +93,7 @@ local function from_list(queue, place, rest)
     -- A few large messages at a time, or many small ones: what is not taken is looked at in vain.
     local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - #taken / 2, most - seen))
     local texts = redis.call('LRANGE', key, -seen - chunk, -1 - seen)
+    most = #texts < chunk and seen + #texts or most
     for n = #texts, 1, -1 do
       if not fits(texts[n]) then
         lists[#lists + 1] = {key, seen}
@@ -118,7 +120,7 @@ local function from_queue(queue, rest)
 end
 
 for n = 9 + steps, #ARGV, 2 do
-  move(ARGV[n], stamp(now))
+  move(ARGV[n], taken_at)
 end
 for n = 9 + steps, #ARGV, 2 do
   if not from_queue(ARGV[n], ',"",' .. ARGV[n + 1] .. ']') then
