@@ -24,9 +24,9 @@ from celeriac.redis.address import addresses
 from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 
-PURGE = script("entries", "empty", "purge")
-RELEASE = script("entries", "later", "release")
-REVIVE = script("entries", "send", "revive")
+PURGE = script("held", "entries", "empty", "purge")
+RELEASE = script("held", "entries", "later", "release")
+REVIVE = script("held", "entries", "send", "revive")
 
 PAGE = 200
 """Dead letters, or entries of ``unacked``, that are read in one round trip."""

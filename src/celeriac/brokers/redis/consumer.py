@@ -43,18 +43,19 @@ from celeriac.results.base import task_key
 if TYPE_CHECKING:
     from celeriac.results.base import ResultStore
 
-CLAIM = script("entries", "later", "claim")
-COMMIT = script("entries", "put", "send", "commit")
-DEFER = script("entries", "defer")
-PUBLISH = script("entries", "send", "publish")
-RENEW = script("entries", "renew")
-REQUEUE = script("entries", "requeue")
-START = script("entries", "start")
-SWEEP = script("entries", "sweep")
+ACK = script("held", "put", "ack")
+CLAIM = script("held", "entries", "later", "claim")
+COMMIT = script("held", "entries", "put", "send", "commit")
+DEFER = script("held", "entries", "defer")
+PUBLISH = script("held", "entries", "send", "publish")
+RENEW = script("held", "entries", "renew")
+REQUEUE = script("held", "entries", "requeue")
+START = script("held", "entries", "start")
+SWEEP = script("held", "entries", "sweep")
 
 TRIAL = script("trial")
 
-KEEP = Settlement.KEEP
+ACKED, KEEP = Settlement.ACK, Settlement.KEEP
 
 BATCH = 200
 """Receipts that one script deals with, so that the server is never kept for long."""
@@ -118,9 +119,8 @@ class RedisConsumer(Consumer):
         self._link.pipeline(self._announcements)
         self._register.enter()
 
-    def _run(self, script: Script, *arguments: Argument, before: Sequence[Command] = ()) -> Any:
-        words = (*self._scripted.first, *arguments)
-        return self._link.run(script, self._scripted.keys, words, before)
+    def _run(self, script: Script, *arguments: Argument) -> Any:
+        return self._link.run(script, self._scripted.keys, (*self._scripted.first, *arguments))
 
     # -- claiming
 
@@ -317,19 +317,24 @@ class RedisConsumer(Consumer):
     ) -> list[Any]:
         """Return what the script answers to each completion."""
         own = self._link.address.db
-        arguments: list[Argument] = [database, own]
+        plain = all(map(_is_plain, completions))
+        arguments: list[Argument] = [*(() if plain else self._scripted.first), database, own]
         before: list[Command] = []
         for completion in completions:
             puts = completion.puts if store is not None and database else ()
             named = ((put, store.named(put.key) if store else put.key) for put in puts)
             told = documents(named, inline=inline)
+            before += told.beside
+            if plain:
+                arguments += (completion.receipt, len(puts), *told.arguments)
+                continue
             sent = self._posting.sent(completion.publishes)
             arguments += self._told(completion)
             arguments += (len(puts), *told.arguments, len(sent) // SENT, *sent)
-            before += told.beside
         if before and database != str(own):
             before = [("SELECT", database), *before, ("SELECT", own)]
-        answers: list[Any] = self._run(COMMIT, *arguments, before=before)
+        script = ACK if plain else COMMIT
+        answers: list[Any] = self._link.run(script, self._scripted.keys, arguments, before)
         absent = [n for n, answer in enumerate(answers) if answer == b"absent"]
         if absent:
             again = [completions[n] for n in absent]
@@ -371,6 +376,11 @@ class RedisConsumer(Consumer):
         # What follows from them is published already.
         bare = [replace(completion, publishes=(), puts=()) for completion in completions]
         return self._committed(bare, None, "") if bare else []
+
+
+def _is_plain(completion: Completion) -> bool:
+    """Whether a run is simply done: acknowledged, and nothing follows from it."""
+    return completion.settlement is ACKED and not (completion.publishes or completion.join)
 
 
 def _verdict(completion: Completion, answer: Any) -> Verdict:

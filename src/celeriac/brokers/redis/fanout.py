@@ -19,7 +19,7 @@ from celeriac.queues import Binding, Queue
 from celeriac.redis.link import Argument, Link
 from celeriac.redis.scripts import script
 
-LISTEN = script("entries", "empty", "listen")
+LISTEN = script("held", "entries", "empty", "listen")
 
 PASSING = 300.0
 """Seconds for which a queue that its workers should take with them outlives one that was killed."""

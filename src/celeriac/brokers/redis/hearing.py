@@ -30,7 +30,7 @@ from celeriac.service import Service
 
 log = logging.getLogger("celeriac.broker")
 
-HEAR = script("entries", "hear")
+HEAR = script("held", "entries", "hear")
 
 REMEMBERED = 600
 """Seconds for which it is known that a message is in a queue already."""

@@ -14,7 +14,7 @@ from celeriac.brokers.redis.posting import Posting, scripted
 from celeriac.redis.link import Link
 from celeriac.redis.scripts import script
 
-RESTORE = script("entries", "restore")
+RESTORE = script("held", "entries", "restore")
 UNLOCK = script("unlock")
 
 EVERY = 10.0

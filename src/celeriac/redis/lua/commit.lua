@@ -27,26 +27,11 @@ local function read()
   work.documents = tonumber(word())
   work.first_document = at
   at = at + 4 * work.documents
+  work.last_document = at - 1
   work.messages = tonumber(word())
   work.first_message = at
   at = at + SEND * work.messages
   return work
-end
-
--- Whether all documents that should lie beside their places do so.
-local function complete(work)
-  for n = 0, work.documents - 1 do
-    local first = work.first_document + 4 * n
-    if lies_beside(ARGV[first + 3]) then
-      redis.call('SELECT', ARGV[3])
-      local found = redis.call('EXISTS', beside(ARGV[first]))
-      redis.call('SELECT', ARGV[4])
-      if found == 0 then
-        return false
-      end
-    end
-  end
-  return true
 end
 
 local function returns(settlement)
@@ -145,7 +130,7 @@ while at <= #ARGV do
     work.verdict = 'stale'
   elseif not possible(work) then
     work.verdict = 'broken'
-  elseif not complete(work) then
+  elseif absent(work.first_document, work.last_document, ARGV[3], ARGV[4]) then
     work.verdict = 'absent'
   elseif work.settlement ~= 'keep' and work.group == '' then
     gone[work.receipt] = true
@@ -164,13 +149,7 @@ for _, work in ipairs(works) do
     end
   end
 end
-for n = 1, #acked, 400 do
-  local m = math.min(n + 399, #acked)
-  redis.call('HDEL', unacked, unpack(acked, n, m))
-  redis.call('ZREM', index, unpack(acked, n, m))
-  redis.call('ZREM', leases, unpack(acked, n, m))
-  redis.call('SREM', started, unpack(acked, n, m))
-end
+forget(acked)
 for n, work in ipairs(works) do
   local verdict = work.verdict
   if not verdict or type(verdict) == 'table' then
@@ -184,10 +163,7 @@ if ARGV[3] ~= '' then
   redis.call('SELECT', ARGV[3])
   for _, work in ipairs(works) do
     if not work.verdict or type(work.verdict) == 'table' then
-      for m = 0, work.documents - 1 do
-        local first = work.first_document + 4 * m
-        put(ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3])
-      end
+      put_all(work.first_document, work.last_document)
     end
   end
 end

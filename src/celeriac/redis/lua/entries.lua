@@ -8,34 +8,12 @@
 -- parkings,priority]}`. It is read and written as text, at the very end, and nothing else is looked at.
 
 local prefix, separator, own = ARGV[1], ARGV[2], ARGV[1] .. 'celeriac:'
-local unacked, index, leases, started = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 
 local function stamp(seconds)
   return string.format('%.6f', seconds)
-end
-
--- Whether a key can be used as what it should be.
-local function is(key, kind)
-  local found = redis.call('TYPE', key).ok
-  return found == 'none' or found == kind
-end
-
-local function wrong()
-  local kinds = {[unacked] = 'hash', [index] = 'zset', [leases] = 'zset', [started] = 'set'}
-  for key, kind in pairs(kinds) do
-    if not is(key, kind) then
-      return redis.error_reply('WRONGTYPE the key ' .. key .. ' is no ' .. kind .. '; remove or rename it')
-    end
-  end
-end
-
--- A full server refuses the first write of a script if that needs room, and no later one. What keeps messages
--- safe, or makes room, is not to be refused: it begins with a write that needs none.
-local function unhindered()
-  redis.call('DEL', own .. 'nothing')
 end
 
 local function parts(tag)

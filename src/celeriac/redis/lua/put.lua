@@ -102,3 +102,24 @@ local function put(key, value, life, how)
     redis.call('PUBLISH', key, aside and redis.call('GET', key) or value)
   end
 end
+
+-- Whether one of the documents of these arguments should lie beside its place and does not.
+local function absent(first, last, database, own)
+  for at = first, last, 4 do
+    if lies_beside(ARGV[at + 3]) then
+      redis.call('SELECT', database)
+      local found = redis.call('EXISTS', beside(ARGV[at]))
+      redis.call('SELECT', own)
+      if found == 0 then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+local function put_all(first, last)
+  for at = first, last, 4 do
+    put(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+  end
+end
