@@ -17,6 +17,7 @@ local CHUNK, LOOK = 64, 262144
 
 local taken_at, ends_at = stamp(now), stamp(now + lease)
 local taken, entries, scores, ends, lists, expresses = {}, {}, {}, {}, {}, {}
+local number = 0
 
 -- Bytes of the body, as far as they can be told without reading the message: kombu writes it first.
 local function size(text)
@@ -34,23 +35,18 @@ end
 
 local function fits(text)
   room = room - size(text)
-  return room >= 0 or #taken == 0
+  return room >= 0 or number == 0
 end
 
-local function take(text, tag, rest)
-  taken[#taken + 1] = tag
-  taken[#taken + 1] = text
-  entries[#entries + 1] = tag
-  entries[#entries + 1] = '[' .. text .. rest
-  scores[#scores + 1] = taken_at
-  scores[#scores + 1] = tag
-  ends[#ends + 1] = ends_at
-  ends[#ends + 1] = tag
-end
-
-local function receipt(place, queue)
-  last = last + 1
-  return string.format('%s:%.0f:%s:%s', owner, last, place, queue)
+-- `rest` is what stands behind an envelope in an entry, `where` what does so behind the number of a receipt.
+local function take(text, where, rest)
+  local odd, even = 2 * number + 1, 2 * number + 2
+  number = number + 1
+  local tag = owner .. ':' .. string.format('%.0f', last + number) .. where
+  taken[odd], taken[even] = tag, text
+  entries[odd], entries[even] = tag, '[' .. text .. rest
+  scores[odd], scores[even] = taken_at, tag
+  ends[odd], ends[even] = ends_at, tag
 end
 
 -- Both return whether more may be taken.
@@ -59,7 +55,7 @@ local function from_express(queue, rest)
   if not is(key, 'zset') then
     return true
   end
-  local tags = redis.call('ZRANGE', key, 0, count - #taken / 2 - 1, 'WITHSCORES')
+  local tags = redis.call('ZRANGE', key, 0, count - number - 1, 'WITHSCORES')
   for n = 1, #tags, 2 do
     local entry = redis.call('HGET', unacked, tags[n])
     if entry then
@@ -67,11 +63,11 @@ local function from_express(queue, rest)
       if not fits(text) then
         return false
       end
-      take(text, receipt('x' .. string.format('%.0f', tags[n + 1]), queue), rest)
+      take(text, ':x' .. string.format('%.0f', tags[n + 1]) .. ':' .. queue, rest)
     end
     expresses[#expresses + 1] = {key, tags[n]}
   end
-  return #taken / 2 < count
+  return number < count
 end
 
 local function from_list(queue, place, rest)
@@ -79,19 +75,19 @@ local function from_list(queue, place, rest)
   if not is(key, 'list') then
     return true
   end
-  local seen, most = 0, count
+  local seen, most, where = 0, count, ':' .. place .. ':' .. queue
   -- What nobody knew is left for now: if a Celery worker waits at the list, it is served when the script ends,
   -- and it may know the task.
   if (offered[key] or 0) > 0 then
     most = redis.call('LLEN', key) - offered[key]
   end
-  while #taken / 2 < count and seen < most do
+  while number < count and seen < most do
     local first = redis.call('LINDEX', key, -1 - seen)
     if not first then
       break
     end
     -- A few large messages at a time, or many small ones: what is not taken is looked at in vain.
-    local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - #taken / 2, most - seen))
+    local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - number, most - seen))
     local texts = redis.call('LRANGE', key, -seen - chunk, -1 - seen)
     most = #texts < chunk and seen + #texts or most
     for n = #texts, 1, -1 do
@@ -100,11 +96,11 @@ local function from_list(queue, place, rest)
         return false
       end
       seen = seen + 1
-      take(texts[n], receipt(place, queue), rest)
+      take(texts[n], where, rest)
     end
   end
   lists[#lists + 1] = {key, seen}
-  return #taken / 2 < count
+  return number < count
 end
 
 local function from_queue(queue, rest)
