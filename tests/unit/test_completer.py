@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from celeriac.brokers.sqlite.broker import SqliteBroker
-from celeriac.completion import Completion, Put, Settlement
-from celeriac.exceptions import OperationalError, StorageCorrupt
+from celeriac.completion import AWAY, Completion, Put, Settlement, Verdict
+from celeriac.exceptions import OperationalError, QueueNotFound, StorageCorrupt
 from celeriac.message import Message, Publish, QueueSize
 from celeriac.outcome import Ending, Outcome
 from celeriac.pools.base import (
@@ -30,7 +30,7 @@ from celeriac.pools.base import (
     Stored,
     Unrun,
 )
-from celeriac.results.base import task_key
+from celeriac.results.base import ResultStore, task_key
 from celeriac.results.sqlite import SqliteStore
 from celeriac.settings import Settings
 from celeriac.worker.completer import Completer
@@ -132,16 +132,21 @@ class Bench:
         )
 
     def claim(
-        self, held: Message | None = None, *, acknowledged: bool = False, **task: Any
+        self,
+        held: Message | None = None,
+        *,
+        acknowledged: bool = False,
+        number: int = 1,
+        **task: Any,
     ) -> Flight:
-        """Publish a message, claim it, and enter it as flight 1; ``task`` are the task's options."""
+        """Publish a message, claim it, and enter it as a flight; ``task`` are the task's options."""
         self.broker.publish([Publish(queue="celery", message=held or message("one"))])
         [delivery] = self.consumer.claim(1, 1 << 40)
-        job = Job(1, delivery.message, "celery")
+        job = Job(number, delivery.message, "celery")
         flight = Flight(job, delivery, options(**task), NO_LIMITS)
         self.flights.add(flight)
         if acknowledged:
-            self.report(Started(1))
+            self.report(Started(number))
             assert flight.acknowledged
         return flight
 
@@ -287,6 +292,74 @@ class TestResultRefusedByTheStore:
         document = bench.document()
         assert document is not None
         assert document["status"] == "SUCCESS"
+
+
+class TestFollowUpsThatLeadNowhere:
+    """As on a broker whose server resolves exchanges: only there it turns out."""
+
+    @pytest.fixture(autouse=True)
+    def nowhere(self, apart: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        publish = apart.broker.publish
+
+        def refusing(publishes: Sequence[Publish]) -> None:
+            if any(one.exchange == "nobody" for one in publishes):
+                raise QueueNotFound("nothing is bound to exchange 'nobody'")
+            publish(publishes)
+
+        monkeypatch.setattr(apart.broker, "publish", refusing)
+        monkeypatch.setattr(apart.consumer, "_publish", refusing)
+
+    @both
+    def test_the_run_has_failed_and_says_why(self, apart: Bench, policy: dict[str, Any]) -> None:
+        apart.claim(**policy)
+        astray = Publish(queue="", message=message("two"), exchange="nobody")
+        apart.report(succeeded(publishes=(astray,)))
+        document = apart.document()
+        assert document is not None
+        assert document["status"] == "FAILURE"
+        assert "exchange 'nobody'" in str(document["result"])
+        assert (len(apart.flights), apart.broker.sizes()) == (0, {})
+
+    def test_others_are_not_held_back(self, apart: Bench) -> None:
+        apart.claim(**EARLY)
+        apart.claim(message("other"), number=2, **EARLY)
+        astray = Publish(queue="", message=message("two"), exchange="nobody")
+        follow_up = Publish(queue="next", message=message("three"))
+        apart.report(
+            succeeded(publishes=(astray,)),
+            Finished(2, Outcome(ending=Ending.SUCCEEDED, publishes=(follow_up,))),
+        )
+        assert apart.broker.sizes() == {"next": QueueSize(ready=1)}
+
+
+class TestMessageAway:
+    """As on RabbitMQ after a lost connection: its message may come back to the run."""
+
+    def test_its_outcome_waits_and_others_go_on(
+        self, apart: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        apart.claim(**LATE)
+        other = apart.claim(message("other"), number=2, **LATE)
+        commit = apart.consumer.commit
+        missing = {apart.flights.all()[0].delivery.receipt}
+
+        def commits(some: Sequence[Completion], store: ResultStore | None) -> list[Verdict]:
+            here = iter(commit([c for c in some if c.receipt not in missing], store))
+            return [AWAY if c.receipt in missing else next(here) for c in some]
+
+        monkeypatch.setattr(apart.consumer, "commit", commits)
+        done = succeeded()
+        apart.report(done, Finished(2, done.outcome))
+        assert apart.document() is None
+        assert apart.document(task_key("other")) is not None
+        assert apart.flights.get(2) is not other
+        assert not apart.completer.idle()
+        missing.clear()
+        apart.completer._recalled_at = 0.0
+        apart.completer.step(0)
+        assert apart.document() is not None
+        assert apart.completer.idle()
+        assert apart.broker.sizes() == {}
 
 
 class TestStoreAway:
