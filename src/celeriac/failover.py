@@ -19,7 +19,7 @@ def split_urls(urls: str) -> list[str]:
             parts[-1] += ";" + part
         else:
             parts.append(part)
-    return parts
+    return [part.rstrip(";") for part in parts if part.strip(";")] or [urls]
 
 
 def in_order(servers: Iterable[Server], strategy: str | None) -> list[Server]:

@@ -5,6 +5,7 @@ business. Objects of kombu are understood by their attributes, so that kombu nee
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ Arguments = Mapping[str, Any]
 
 PERSISTENT = 2
 DELIVERY_MODES = {"transient": 1, "persistent": PERSISTENT}
+
+_DRAWN = re.compile(r"\.([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
+"""How the names of queues end that were drawn."""
 
 DIRECT_EXCHANGE, DIRECT_SUFFIX = "C.dq2", ".dq2"
 """The exchange of the queues that belong to one worker, and how their names end."""
@@ -163,6 +167,11 @@ class Queue(Struct, frozen=True, repr_omit_defaults=True):
     def private(self) -> bool:
         """Whether it is known only to those who are told its name, and ends by itself: for replies."""
         return bool(self.expires) and not self.all_bindings
+
+    @property
+    def single(self) -> bool:
+        """Whether only one process has it: a broadcast whose name was drawn, here or by kombu."""
+        return self.exclusive or (self.broadcast and _DRAWN.search(self.name) is not None)
 
     @property
     def passing(self) -> bool:

@@ -74,8 +74,8 @@ class Rivals:
 
         def taken_over() -> bool:
             self.work()
-            # What it had said just before it was struck may have been heard a little later.
-            left = held & begun - {run.task_id for run in self.runs(self.other)}
+            # Also what the other still runs: else the victim, once it is back, might be the first to end.
+            left = held & begun
             return monotonic() > until and left <= site.documents(left).keys()
 
         eventually(taken_over, 20)

@@ -26,9 +26,10 @@ from celeriac.clock import iso, wall
 from celeriac.completion import AWAY, SETTLED, STALE, Completion, Put, Settlement
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.message import ALL_DEAD, Delivery, Message, QueueSize
-from celeriac.queues import Exchange, Queue
+from celeriac.queues import Broadcast, Exchange, Queue
 from celeriac.results.memory import MemoryStore
 from tests.contract.broker_contract import claim, claim_one, claim_when_ready, wait_for
+from tests.contract.exchange_contract import to_everyone
 from tests.fixtures.certificates import server_keys
 from tests.fixtures.messages import ids, message, publish, publishes
 from tests.fixtures.ports import free_port
@@ -437,12 +438,38 @@ class TestLosses:
         assert store.get(["document"]) == {}
         assert consumer.start([lost[0].receipt]) == set()
         proxy.accept()
-        assert eventually(lambda: consumer.commit([done], store) == [SETTLED])
+        eventually(lambda: not missing(consumer))
+        # It came back, but its start is not on record: whoever asked for that has to ask again.
+        assert consumer.commit([done], store) == [AWAY]
+        assert consumer.start([lost[0].receipt]) == set()
+        assert consumer.commit([done], store) == [SETTLED]
         assert store.get(["document"]) == {"document": b"{}"}
         assert ids(claim(broker.consumer(["next"]))) == ["next"]
         # What began meanwhile is put on record now that it can be.
         assert consumer.start([lost[1].receipt]) == set()
         assert consumer.commit(settle(lost[1].receipt), None) == [SETTLED]
+
+    def test_a_broadcast_that_runs_is_finished(
+        self, make_broker: MakeBroker, broker: AmqpBroker, by_proxy: str, proxy: Proxy
+    ) -> None:
+        """The server has deleted its queue, with the message: nobody else can have it."""
+        queue = Broadcast("everyone", routing_key="key")
+        cut = make_broker(by_proxy)
+        cut.queues = {queue.name: queue}
+        consumer = cut.consumer([queue.name])
+        broker.publish([to_everyone("1"), to_everyone("2")])
+        held: list[Delivery] = []
+        eventually(lambda: held.extend(claim(consumer)) or len(held) == 2)
+        proxy.cut()
+        eventually(lambda: proxy.accepted == 2 or claim(consumer))
+        receipts = [delivery.receipt for delivery in held]
+        assert consumer.renew(receipts) == set()
+        store = MemoryStore()
+        done = replace(settle(receipts[0])[0], puts=(Put("document", b"{}"),))
+        assert consumer.commit([done], store) == [SETTLED]
+        assert store.get(["document"]) == {"document": b"{}"}
+        consumer.requeue(receipts[1:])
+        assert eventually(lambda: ids(claim(consumer))) == ["2"]
 
     def test_what_a_worker_has_forgotten_goes_back(
         self, make_broker: MakeBroker, broker: AmqpBroker

@@ -12,7 +12,7 @@ from kombu.messaging import Producer
 from celeriac.brokers.redis import fanout
 from celeriac.brokers.redis.broker import RedisBroker
 from celeriac.brokers.redis.consumer import RedisConsumer
-from celeriac.message import Delivery
+from celeriac.message import Delivery, QueueSize
 from celeriac.queues import Broadcast, Exchange, Queue
 from tests.contract.exchange_contract import to_everyone
 from tests.fixtures.messages import ANY_SIZE, ids, publish
@@ -141,21 +141,82 @@ class TestRegister:
         listener = join(Broadcast("everyone", routing_key="key"))
         assert server.zcard("celeriac:fanout:everyone") == 1
         listener.close()
-        assert sorted(server.keys()) == []
+        lasting = [key for key in server.keys("*") if server.ttl(key) < 0]
+        assert (lasting, server.keys("*everyone*")) == ([], [])
+
+    def test_those_who_share_a_queue_keep_it_when_one_has_gone(
+        self, redis_server: RedisServer, join: Join
+    ) -> None:
+        queue = Broadcast("everyone", queue="shared", routing_key="key")
+        one, other = join(queue), join(queue)
+        broker = RedisBroker(redis_server.url())
+        broker.publish([to_everyone("1")])
+        one.close()
+        broker.publish([to_everyone("2")])
+        assert ids(claim(other)) == ["1", "2"]
+        broker.close()
+
+    def test_a_lasting_queue_loses_its_binding_and_no_message(
+        self, redis_server: RedisServer, server: Any, join: Join, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fanout, "LASTING", 0.1)
+        monkeypatch.setattr(fanout, "GRACE", 0)
+        broker = RedisBroker(redis_server.url())
+        news = Exchange("everyone", "fanout")
+        join(Queue("mails", news, "key")).close()
+        broker.publish([publish("1", "mails"), publish("later", "mails", due=2e9)])
+        monkeypatch.setattr(fanout, "LASTING", 60.0)
+
+        def another() -> bool:
+            join(Queue("audit", news, "key"))
+            return bool(server.zrange("celeriac:fanout:everyone", 0, -1) == ["laudit"])
+
+        eventually(another)
+        assert broker.sizes()["mails"] == QueueSize(ready=1, delayed=1)
+        assert server.smembers("_kombu.binding.everyone") == {"key\x06\x16\x06\x16audit"}
+        broker.close()
+
+    def test_nobody_is_struck_off_just_after_the_server_was_away(
+        self, redis_server: RedisServer, server: Any, join: Join, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fanout, "PASSING", 0.01)
+        away = Broadcast("everyone", queue="away", routing_key="key")
+        join(away)
+        # Nobody has renewed anything for a long time.
+        server.set("celeriac:listened", 1.0)
+        for _ in range(3):
+            join(Broadcast("everyone", queue="back", routing_key="key"))
+        assert "paway" in server.zrange("celeriac:fanout:everyone", 0, -1)
+
+    def test_a_user_who_may_not_use_channels_reaches_our_workers(
+        self, redis_server: RedisServer, server: Any, join: Join
+    ) -> None:
+        listener = join(Broadcast("everyone", routing_key="key"))
+        server.execute_command(
+            "ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "resetchannels"
+        )
+        mute = redis_server.url().replace("redis://", "redis://mute:pw@")
+        broker = RedisBroker(mute)
+        broker.publish([to_everyone("1"), publish("2")])
+        assert ids(claim(listener)) == ["1"]
+        assert broker.sizes()["work"] == QueueSize(ready=1)
+        broker.close()
+        server.execute_command("ACL", "DELUSER", "mute")
 
     def test_who_was_killed_is_struck_off_in_time(
         self, redis_server: RedisServer, server: Any, join: Join, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(fanout, "PASSING", 0.2)
+        monkeypatch.setattr(fanout, "GRACE", 0)
         join(Broadcast("everyone", queue="killed", routing_key="key"))
         broker = RedisBroker(redis_server.url())
         broker.publish([to_everyone("1"), publish("later", "killed", due=2e9)])
         assert server.llen("killed") == 1
-        monkeypatch.undo()
+        monkeypatch.setattr(fanout, "PASSING", 60.0)
 
         def another() -> bool:
             join(Broadcast("everyone", queue="alive", routing_key="key"))
-            return server.zrange("celeriac:fanout:everyone", 0, -1) == ["alive"]
+            return bool(server.zrange("celeriac:fanout:everyone", 0, -1) == ["palive"])
 
         eventually(another)
         assert server.keys("*killed*") == []

@@ -634,9 +634,34 @@ class TestStored:
         broker.publish([publish("after")])
         assert broker.sizes() == {"work": QueueSize(ready=2)}
         with redis_server.client(db=1) as results:
-            beside = b"document 1.celeriac:new"
+            # What was not taken ends by itself.
+            [beside] = results.keys("document 1.celeriac:new:*")
             assert sorted(results.keys()) == sorted([b"document 0", beside, b"document 2"])
             assert results.ttl(beside) > 0
+        consumer.close()
+        broker.close()
+        store.close()
+
+    @pytest.mark.parametrize("settlement", [Settlement.KEEP, Settlement.ACK])
+    def test_several_large_documents_for_one_place(
+        self, redis_server: RedisServer, redis_url: str, settlement: Settlement
+    ) -> None:
+        """As of a task that reports its state, with large arguments beside it."""
+        broker, store = RedisBroker(redis_url), RedisStore(redis_server.url(1))
+        broker.publish(publishes(range(2)))
+        consumer = broker.consumer(["work"])
+        one, other = (delivery.receipt for delivery in consumer.claim(2, ANY_SIZE))
+        states = [b'{"status": "STARTED", "n": %d, "x": "%b"}' % (n, LARGE_ONE) for n in range(3)]
+        puts = tuple(Put("document", state, 60.0, STARTED) for state in states)
+        batch = [
+            Completion(receipt=one, settlement=Settlement.KEEP, puts=puts[:1]),
+            Completion(receipt=one, settlement=settlement, puts=puts[1:]),
+            Completion(receipt=other, settlement=Settlement.ACK, puts=(Put("last", LARGE_ONE),)),
+        ]
+        assert consumer.commit(batch, store) == [SETTLED, SETTLED, SETTLED]
+        assert store.get(["document", "last"]) == {"document": states[2], "last": LARGE_ONE}
+        store.put([*puts, puts[0]])
+        assert store.get(["document"]) == {"document": states[0]}
         consumer.close()
         broker.close()
         store.close()

@@ -37,7 +37,9 @@ class JobQueue:
         """Jobs that could not be sent again, since the queue is shut."""
         self.shut = False
         self.on_full: Callable[[], None] = lambda: None
-        """Called when jobs wait for room: ``flush`` is to be called when ``entry`` takes more."""
+        """Called when jobs wait for room, perhaps again and again: ``flush`` is to be called when ``entry``
+        takes more. May not block.
+        """
         self._slots = slots
         self.entry, self.exit = packets.pair()
         # The system gives what it allows, twice its default as a rule: some 300 small jobs, 25 of 10 KB.
@@ -62,8 +64,7 @@ class JobQueue:
                 self.limits[number] = limits
             if self._backlog or not self._send(job):
                 self._backlog.append(job)
-                if len(self._backlog) == 1:
-                    self.on_full()
+                self.on_full()
             return True
 
     def forget(self, number: int) -> Job | None:
@@ -86,6 +87,7 @@ class JobQueue:
         """
         with self._lock:
             self._send_again(self._retract())
+            self._arm()
 
     def audit(self, read_outcomes: Callable[[], None]) -> None:
         """Find the jobs that a dead child took and did not begin, and send them again.
@@ -101,6 +103,7 @@ class JobQueue:
             here = {job.number for job in (*waiting, *self._backlog)}.union(begun)
             lost = [job for number, job in list(self.jobs.items()) if number not in here]
             self._send_again([*lost, *waiting])
+            self._arm()
 
     def voided(self, number: int, serial: int) -> None:
         """Send a job again whose packet a child has found void, unless that has been done."""
@@ -108,6 +111,7 @@ class JobQueue:
             job = self.jobs.get(number)
             if job is not None and self._again.get(number, serial) == serial:
                 self._send_again([job])
+                self._arm()
 
     def flush(self) -> None:
         """Send what did not fit before. Any thread."""
@@ -116,8 +120,8 @@ class JobQueue:
                 before = len(self._backlog)
                 self._send_again(())
                 # If none fits although there is room, it is not the socket that is full: see ``send``.
-                if 0 < len(self._backlog) < before:
-                    self.on_full()
+                if len(self._backlog) < before:
+                    self._arm()
 
     def drain(self) -> None:
         """Shut the queue: what is in it may be taken, nothing more is sent. Idempotent."""
@@ -134,6 +138,10 @@ class JobQueue:
             self.exit.close()
 
     # -- under the lock
+
+    def _arm(self) -> None:
+        if self._backlog:
+            self.on_full()
 
     def _send(self, job: Job) -> bool:
         if not packets.send(self.entry, _encode((self._serial + 1, job)), block=False):
@@ -172,5 +180,6 @@ class JobQueue:
             if job.number in self.jobs:
                 if not self._send(job):
                     return
-                self._again[job.number] = self._serial
+                if job.number in self._again:
+                    self._again[job.number] = self._serial
             self._backlog.popleft()

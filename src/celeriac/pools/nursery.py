@@ -269,7 +269,7 @@ class Nursery:
                     self._template_lost(template)
             elif (kin := self._living.get(descriptor)) is not None:
                 self._ended(kin)
-            elif (act := self._acts.pop(descriptor, None)) is not None:
+            elif (act := self._acts.get(descriptor)) is not None:
                 act()
 
     def attend(self, descriptor: int, act: Callable[[], None]) -> None:

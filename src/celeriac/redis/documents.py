@@ -6,6 +6,7 @@ beside its place before, by a plain command in the same round trip, and the scri
 is not there then, because the server is full or has evicted it, is handed over after all.
 """
 
+import os
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -34,12 +35,15 @@ def documents(puts: Iterable[tuple[Put, str]], *, inline: bool = False) -> Docum
     """Return documents with their full keys as scripts get them; ``inline`` puts nothing beside."""
     beside: list[Command] = []
     arguments: list[Argument] = []
+    batch = "" if inline else os.urandom(6).hex()
     for put, key in puts:
         value: Argument = put.value
         how = _SUCCESS if put.state == SUCCESS else 0
         if len(put.value) >= LARGE and not inline:
-            beside.append(("SET", f"{key}.celeriac:new", put.value, "PX", ASIDE))
-            value, how = "", how | _BESIDE
+            # Under a name of its own: there may be several for one place, and from several workers.
+            name = f"{batch}.{len(beside)}"
+            beside.append(("SET", f"{key}.celeriac:new:{name}", put.value, "PX", ASIDE))
+            value, how = name, how | _BESIDE
         # Redis refuses a life of nothing.
         life: Argument = "" if put.ttl is None else max(1, round(put.ttl * 1000))
         arguments += (key, value, life, how)

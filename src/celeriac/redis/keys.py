@@ -19,6 +19,8 @@ key                           type    what, whose, for how long
 ``celeriac:express:<queue>``  zset    tags of messages that go before the lists; with the message
 ``celeriac:fanout:<exchange>`` zset   queues that an exchange of type fanout leads to, and until when;
                                       those who consume them; 30 days after the last of them
+``celeriac:listened``        string  when somebody has last entered a queue there; a day
+``celeriac:listening``       string  the server was away: nobody is struck off there; some minutes
 ``celeriac:heard:<queue>:...`` string a message of a Celery caller that is in the queue; ten minutes
 ``celeriac:queues``           set     names of queues that were used; 30 days after the last use
 ``celeriac:workers``          zset    last sign of life of each worker; an hour after the last one
@@ -28,7 +30,7 @@ key                           type    what, whose, for how long
 ``celeriac:dead``             zset    numbers of dead letters; the user's, who deletes or revives them
 ``celeriac:dead:<number>``    hash    one dead letter; with its number
 ``celeriac:chord:<group>``    hash    members of a chord that have reported in; a day after the last
-``<result>.celeriac:new``     string  a large document on its way to its place; a minute
+``<result>.celeriac:new:...`` string  a large document on its way to its place; a minute
 ``<result>.celeriac:done``    string  marks a success that its own bytes do not tell; as the result
 ============================  ======  ================================================================
 """

@@ -163,10 +163,15 @@ class Completer(Service):
         while self._given:
             self._items.append(self._given.popleft())
         if self._aside and monotonic() >= self._recalled_at:
-            self._items.extendleft(reversed(self._aside))
+            # A state that was set aside is no news after the outcome.
+            self._items.extendleft(item for item in reversed(self._aside) if self._is_news(item))
             self._aside = []
         while self._items and monotonic() >= self._retry_at:
             self._commit()
+
+    def _is_news(self, item: Item) -> bool:
+        flight = item.flight
+        return flight is None or self._flights.get(flight.job.number) is flight
 
     def wake(self) -> None:
         self._pool.wake()
@@ -333,25 +338,23 @@ class Completer(Service):
 
     def _make_loose_true(self, items: list[Item]) -> None:
         """Publish and store what follows from runs whose message was acknowledged before."""
-        if publishes := [publish for item in items for publish in item.publishes]:
+        alone = [i for i in items if any(publish.exchange for publish in i.publishes)]
+        for item in alone:
             try:
-                self._broker.publish(publishes)
-            except ImproperlyConfigured:
-                self._publish_each(items)
-        for item in items:
-            # Sent once, however often the store must be asked.
-            item.publishes = ()
+                self._send([item])
+            except ImproperlyConfigured as error:
+                item.refusal = refused(str(error))
+        self._send([item for item in items if item.publishes and item.refusal is None])
         puts = [put for item in items if item.refusal is None for put in item.puts]
         if self._store is not None and puts:
             self._store.put(puts)
 
-    def _publish_each(self, items: Sequence[Item]) -> None:
-        """Publish one by one, so that what leads nowhere holds nothing else back."""
+    def _send(self, items: Sequence[Item]) -> None:
+        """Publish what follows: once, however often the store must be asked after that."""
+        if publishes := [publish for item in items for publish in item.publishes]:
+            self._broker.publish(publishes)
         for item in items:
-            try:
-                self._broker.publish(item.publishes)
-            except ImproperlyConfigured as error:
-                item.refusal = refused(str(error))
+            item.publishes = ()
 
     def _refusal(self, puts: tuple[Put, ...]) -> Verdict | None:
         """Return a refusal if the store will never take one of these documents."""

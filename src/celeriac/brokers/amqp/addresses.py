@@ -66,7 +66,7 @@ def addresses(urls: str, options: Mapping[str, Any]) -> list[Address]:
 
     ``failover_strategy`` among the options says which that is. Raises ImproperlyConfigured.
     """
-    found = [_address(url, options) for url in split_urls(urls.rstrip(";"))]
+    found = [_address(url, options) for url in split_urls(urls)]
     return in_order(found, options.get("failover_strategy"))
 
 

@@ -74,6 +74,7 @@ class AmqpConsumer(Consumer):
         self._changed = self._hold.changed
         self._supply = Supply(link, queues, self._hold, returns, turns=turns)
         self._closed = False
+        self._unrecorded: set[str] = set()
         # One at a time changes what is held: a copy takes the place of no message that is being settled.
         self._settling = RLock()
         self._store: ResultStore | None = None
@@ -137,6 +138,9 @@ class AmqpConsumer(Consumer):
 
     def start(self, receipts: Sequence[str]) -> set[str]:
         with self._settling:
+            with self._changed:
+                # What comes back between this and the commit has no start on record yet.
+                self._unrecorded = self._hold.missing.keys() & set(receipts)
             passed = self._let_pass()
             tried = [receipt for receipt in receipts if receipt not in passed]
             self._put_on_trial(tried, lambda entry: not entry.started, begins=True)
@@ -179,7 +183,7 @@ class AmqpConsumer(Consumer):
         with self._link.exclusive:
             copies = self._link.call(put_on_trial)
         with self._changed:
-            self._hold.replace(copies)
+            self._hold.replace(copies, intake.serial)
 
     def defer(self, receipt: str, due: float, *, unknown: bool = False) -> bool:
         with self._settling:
@@ -205,9 +209,12 @@ class AmqpConsumer(Consumer):
             self._give_back(intake, entries)
 
     def _send_home(self, receipts: Sequence[str]) -> None:
-        """Give back what is on trial: it is not in its own queue, and goes to the tail of that."""
+        """Give back what is on trial: it is not in its own queue, and goes to the tail of that.
+
+        So does what the server does not have any more.
+        """
         with self._changed:
-            held = {r: e for r in receipts if (e := self._hold.claimed.get(r)) and e.on_trial}
+            held = {r: e for r in receipts if (e := self._hold.claimed.get(r)) and e.is_elsewhere}
         if held:
             self._ship(shipping.shipment(again(entry) for entry in held.values()))
             self._let_go(list(held))
@@ -279,7 +286,9 @@ class AmqpConsumer(Consumer):
         with self._settling:
             self._store = store
             with self._changed:
-                missing = self._hold.missing.keys() & {c.receipt for c in completions}
+                missing = {c.receipt for c in completions} & (
+                    self._hold.missing.keys() | self._unrecorded
+                )
             here = [c for c in completions if c.receipt not in missing]
             verdicts = iter(super().commit(here, store))
             return [AWAY if c.receipt in missing else next(verdicts) for c in completions]

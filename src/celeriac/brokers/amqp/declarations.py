@@ -42,6 +42,7 @@ class Declarations:
         self._bound: set[str] = set()
         self._delayed: set[str] = set()
         self._exchanges: set[str] = set()
+        self._said: set[Queue] = set()
         self._levels = False
 
     def forget(self, queue: str) -> None:
@@ -49,6 +50,7 @@ class Declarations:
         self._queues.discard(queue)
         self._bound.discard(queue)
         self._delayed.discard(queue)
+        self._said = {one for one in self._said if one.name != queue}
 
     def forget_exchanges(self) -> None:
         """Believe no longer that exchanges are there."""
@@ -57,6 +59,14 @@ class Declarations:
     def ends_with_us(self, name: str) -> bool:
         """Whether the server deletes a queue when nobody is subscribed to it any more."""
         return self._look(name).auto_delete
+
+    def is_single(self, name: str) -> bool:
+        """Whether nobody else can have a queue."""
+        return self._look(name).single
+
+    def is_quorum(self, name: str) -> bool:
+        """Whether a queue is declared as a quorum queue."""
+        return is_quorum(self._look(name))
 
     async def queue(self, name: str, *, consumed: bool = False) -> None:
         """Make sure that a queue is there; one to be consumed has its bindings, too."""
@@ -69,8 +79,9 @@ class Declarations:
         Of a broadcast, which others consume, and of what has no name, only the exchanges.
         """
         if queue.name and not queue.broadcast:
-            if queue.name not in self._bound:
+            if queue not in self._said:
                 await self._declare(queue, bound=True)
+                self._said.add(queue)
             return
         for binding in queue.all_bindings:
             if binding.exchange.name not in self._exchanges:

@@ -5,13 +5,14 @@ here.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count as counter
 from threading import Condition
 from time import monotonic
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from celeriac.brokers.amqp.connection import Arrival
 from celeriac.brokers.amqp.properties import Received, decode_properties
@@ -21,6 +22,8 @@ from celeriac.message import Delivery
 REMEMBERED = 10_000
 """Messages that a process remembers to have given back unharmed."""
 
+NOWHERE = 0
+"""The tag of what the server does not have any more."""
 HELD = 1.5
 """Seconds: an eta so soon is waited for here; with a later one a message goes back to the server."""
 SKEW = 60.0
@@ -76,6 +79,11 @@ class Entry(Struct):
     """When what is held was taken, in monotonic seconds."""
     missed: float = 0.0
     """When its channel was lost, while it is missed."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether what the server has of it, if anything, is not in its queue."""
+        return self.on_trial or self.arrival.tag == NOWHERE
 
     @property
     def queue(self) -> str:
@@ -175,12 +183,14 @@ class Hold:
             parkings=record.parkings,
         )
         self.claimed[receipt] = entry
+        entry.since = monotonic()
         return entry.delivery
 
-    def replace(self, copies: dict[str, Arrival]) -> None:
-        """Hold these copies in place of the messages, by receipt."""
+    def replace(self, copies: dict[str, Arrival], serial: int) -> None:
+        """Hold these copies, which came by a channel, in place of the messages, by receipt."""
         for receipt, arrival in copies.items():
-            if (entry := self.claimed.get(receipt)) is not None:
+            entry = self.claimed.get(receipt)
+            if entry is not None and entry.serial == serial:
                 entry.arrival, entry.on_trial, entry.since = arrival, True, monotonic()
 
     def release(self, receipt: str) -> Entry | None:
@@ -206,13 +216,19 @@ class Hold:
                 self._ready[name] = deque(entry for entry in ready if entry not in gone)
         return down
 
-    def lose(self, serial: int) -> None:
-        """Let go of all that came by a channel that has gone; know it again when it comes back."""
+    def lose(self, serial: int, alone: Collection[str] = ()) -> None:
+        """Let go of all that came by a channel that has gone; know it again when it comes back.
+
+        What is of queues that we had ``alone`` is nowhere any more, and stays in our hands.
+        """
         for entry in (entry for ready in self._ready.values() for entry in ready):
             if entry.serial == serial:
                 self._returns.keep(entry)
         gone = {r: e for r, e in self.claimed.items() if e.serial == serial}
         for receipt, entry in gone.items():
+            if entry.queue in alone:
+                entry.serial, entry.arrival = 0, replace(entry.arrival, tag=NOWHERE)
+                continue
             del self.claimed[receipt]
             entry.missed = monotonic()
             self.missing[receipt] = entry

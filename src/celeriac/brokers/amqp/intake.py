@@ -7,6 +7,7 @@ while a consumer has nothing to do: it wakes it. When to use which is the consum
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
+from time import monotonic
 from typing import Any, Protocol
 
 from celeriac.brokers.amqp.connection import AMQPError, Arrival, Channel
@@ -34,6 +35,9 @@ class Intake:
     ) -> None:
         self.serial = serial
         self.channel = channel
+        self.since = monotonic()
+        self.alone: frozenset[str] = frozenset()
+        """Queues that nobody else can have: what was held of them is nowhere when the channel has gone."""
         self.standing: frozenset[str] = frozenset()
         """Queues that end with their last subscription: to those there always is one."""
         self._arrived = arrived
@@ -74,6 +78,7 @@ class Intake:
     async def stand(self, declarations: Declarations, queues: Sequence[str]) -> None:
         """Subscribe for good to those of the queues that would be deleted without it."""
         self.standing = frozenset(queue for queue in queues if declarations.ends_with_us(queue))
+        self.alone = frozenset(queue for queue in queues if declarations.is_single(queue))
         for queue in sorted(self.standing):
             await self.channel.subscribe(queue)
 

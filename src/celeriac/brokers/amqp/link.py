@@ -75,8 +75,10 @@ class Link:
         call: _Call[T] = _Call(work)
         thread = self._ask(lambda thread: thread.begin(call))
         if not call.wait(timeout):
+            # Before it is given up, and the connection perhaps with it.
+            late = thread.late(timeout)
             thread.loop.add_callback_threadsafe(partial(thread.give_up, call))
-            raise OperationalError(thread.late(timeout))
+            raise OperationalError(late)
         return call.result(self._shown)
 
     def start(self, work: Work[Any]) -> None:
@@ -228,7 +230,8 @@ class _IoThread:
         if call in self._waiting:
             self._waiting.remove(call)
         if call.run is not None:
-            call.run.stop(TimeoutError("nobody waits for this any more"))
+            # An error of ours: others may wait for a part of the work, and go on with it.
+            call.run.stop(OperationalError("it took longer than whoever asked for it would wait"))
             connection = self.connection
             if connection is None or self._session is None or self._blocked:
                 return

@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic
 
 from celeriac.brokers.amqp.connection import AMQPError, Arrival
+from celeriac.brokers.amqp.declarations import Declarations
 from celeriac.brokers.amqp.hold import Entry, Hold, Returns
 from celeriac.brokers.amqp.intake import Intake
 from celeriac.brokers.amqp.link import Link
@@ -23,6 +24,8 @@ from celeriac.message import Delivery
 IDLE = 0.1
 """Seconds without a claim after which what nobody has claimed goes back to others."""
 
+BRIEF = 1.0
+"""Seconds: if two channels in a row do not last so long, something is wrong with the third, too."""
 STANDS = 60.0
 """Seconds after which even what a standing subscription has brought goes back, and comes again: the
 server would take one that is never settled for a fault.
@@ -44,6 +47,7 @@ class Supply:
         self._changed = hold.changed
         self._returns = returns
         self._serial = 0
+        self._brief = False
         self._opening: Reply[Intake] | None = None
         # Queues with a watch that has brought nothing yet; and whether there is any watch at all.
         self._watched: set[str] = set()
@@ -83,23 +87,37 @@ class Supply:
             self._watched.clear()
             self._armed = False
         # Only now: what they bring is for this intake.
-        await intake.stand(session.declarations, queues)
-        await self._search(intake)
+        try:
+            await intake.stand(session.declarations, queues)
+            await self._search(intake, session.declarations)
+        except BaseException:
+            # Half open it is of no use: nobody would look after what ends with it.
+            if intake.channel.is_open:
+                intake.channel.close()
+            raise
         return intake
 
     def search(self) -> None:
         """Look for messages that were lost with a connection. Raises OperationalError."""
 
         async def search(session: Session) -> None:
-            await self._search(await self._open(session))
+            await self._search(await self._open(session), session.declarations, again=True)
 
         self._link.call(search)
 
-    async def _search(self, intake: Intake) -> None:
-        """Get as many messages as are missing from their queues: if they are there, then at the head."""
+    async def _search(
+        self, intake: Intake, declarations: Declarations, *, again: bool = False
+    ) -> None:
+        """Get as many messages as are missing from their queues: if they are there, then at the head.
+
+        Not ``again`` from quorum queues: they count how often a message is given back, and in the end
+        drop it.
+        """
         with self._changed:
             missing = Counter(entry.queue for entry in self._hold.missing.values())
         for queue, count in missing.items():
+            if again and declarations.is_quorum(queue):
+                continue
             await intake.channel.get(queue, count, partial(self._arrived, intake, asked=True))
 
     def close(self) -> Intake | None:
@@ -169,12 +187,14 @@ class Supply:
     def _ended(self, intake: Intake) -> None:
         """The channel has gone, and all leases with it. What comes back at once may still be ours."""
         with self._changed:
-            self._hold.lose(intake.serial)
+            self._hold.lose(intake.serial, intake.alone)
             if self.intake is intake:
                 self.intake = None
             missing = bool(self._hold.missing) and not self._over
             self._changed.notify_all()
-        if missing:
+        # Two in a row that were lost as soon as they were there: that is left to the next renewal.
+        before, self._brief = self._brief, monotonic() - intake.since < BRIEF
+        if missing and not (before and self._brief):
             self._link.start(self._open)
 
     def _mind(self, intake: Intake) -> None:

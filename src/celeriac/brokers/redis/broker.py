@@ -66,7 +66,7 @@ class RedisBroker(Broker):
         if publishes:
             self._run(PUBLISH, *self._posting.sent(publishes))
             # The script has told the server the names of these queues.
-            self._known.update(publish.queue for publish in publishes)
+            self._known.update(publish.queue for publish in publishes if publish.queue)
 
     def _reply(self, publishes: Sequence[Publish]) -> list[Publish]:
         """Send what goes to queues that end by themselves; return the others.
@@ -88,7 +88,7 @@ class RedisBroker(Broker):
     def _declare(self, publishes: Iterable[Publish]) -> None:
         """Have the server know what senders say of bindings, once."""
         said = {queue for publish in publishes for queue in publish.declarations}
-        new = [queue for queue in said if queue not in self._declared and queue.name]
+        new = [q for q in said if q not in self._declared and q.name and not q.broadcast]
         self._link.pipeline([one for queue in new for one in declarations(self._keys, queue)])
         self._declared.update(new)
 

@@ -169,8 +169,8 @@ class RedisConsumer(Consumer):
     # -- leases
 
     def renew(self, receipts: Sequence[str]) -> set[str]:
-        self._register.enter()
         if not receipts and monotonic() - self._seen < SEEN_EVERY:
+            self._register.enter()
             return set()
         if monotonic() - self._announced > ANNOUNCED_EVERY:
             self._announce()
@@ -179,6 +179,7 @@ class RedisConsumer(Consumer):
             lost |= self._renewed(batch)
         # What is being settled may have lost its lease by that.
         self._forget(lost - self._doubts.doubted)
+        self._register.enter()
         return lost
 
     def _renewed(self, receipts: Sequence[str]) -> set[str]:

@@ -26,6 +26,10 @@ PASSING = 300.0
 LASTING = 30 * 86400.0
 """Seconds for which other queues are served after somebody has last consumed them."""
 RENEWED_EVERY = 60.0
+AWAY = 150.0
+"""Seconds without any renewal after which the server is taken to have been away."""
+GRACE = 180
+"""Seconds for which nobody is struck off then."""
 
 
 def bindings(queues: Iterable[Queue]) -> list[tuple[Binding, Queue]]:
@@ -55,16 +59,22 @@ class Register:
             self._entered = monotonic()
 
     def leave(self) -> None:
-        """Strike off the queues that nobody else will consume, and delete what is in them."""
-        gone = [(one, queue, 0.0) for one, queue in self._bindings if queue.auto_delete]
+        """Strike off the queues that nobody else can have, and delete what is in them.
+
+        Others that are to end with those who consume them do so when nobody renews their entries.
+        """
+        gone = [(one, queue, 0.0) for one, queue in self._bindings if queue.single]
         if gone:
             self._run(gone)
 
     def _run(self, entries: Iterable[tuple[Binding, Queue, float]]) -> None:
         words: list[Argument] = []
         for one, queue, seconds in entries:
-            words += (one.exchange.name, queue.name, seconds, member(self._keys, one, queue.name))
-        arguments = (*self._scripted.first, len(self._keys.steps), *self._keys.steps, *words)
+            kind = "p" if queue.auto_delete or queue.expires else "l"
+            written = member(self._keys, one, queue.name)
+            words += (one.exchange.name, queue.name, kind, seconds, written)
+        steps = self._keys.steps
+        arguments = (*self._scripted.first, AWAY, GRACE, len(steps), *steps, *words)
         self._link.run(LISTEN, self._scripted.keys, arguments)
 
 

@@ -1,7 +1,7 @@
 -- put: store a document and tell those who watch it; a stored success stays (RES-20).
 --
 -- A document is told by four arguments: key, value, milliseconds to live or nothing, and a sum: 1 for a success,
--- 2 if there is no value, because it lies beside its place, under the key with `.celeriac:new` behind it.
+-- 2 if it lies beside its place, under the key with `.celeriac:new:` and the value behind it.
 --
 -- What is stored tells its own state, as Celery and Celeriac write it: at its beginning, or, in YAML, in a line
 -- of its own. For the rest (compressed, or in a form of somebody's own) a key of ours beside it says so.
@@ -38,8 +38,8 @@ local function lies_beside(how)
   return tonumber(how) >= 2
 end
 
-local function beside(key)
-  return key .. '.celeriac:new'
+local function beside(key, name)
+  return key .. '.celeriac:new:' .. name
 end
 
 -- Whether anybody may subscribe to a key. To publish 20 KB to nobody costs more than to store them.
@@ -63,8 +63,8 @@ local function set(key, value, life)
 end
 
 -- Put a document that lies beside its place into it. No large text is touched.
-local function fetch(key, life)
-  redis.call('RENAME', beside(key), key)
+local function fetch(key, life, there)
+  redis.call('RENAME', there, key)
   if life == '' then
     redis.call('PERSIST', key)
   else
@@ -73,25 +73,25 @@ local function fetch(key, life)
 end
 
 local function put(key, value, life, how)
-  local aside = lies_beside(how)
+  local aside = lies_beside(how) and beside(key, value)
   local old = redis.call('GETRANGE', key, 0, 63)
   if old ~= '' and is_done(key, old) then
     if aside then
-      redis.call('UNLINK', beside(key))
+      redis.call('UNLINK', aside)
     end
     return
   end
-  local beginning = aside and redis.call('GETRANGE', beside(key), 0, 63) or string.sub(value, 1, 64)
+  local beginning = aside and redis.call('GETRANGE', aside, 0, 63) or string.sub(value, 1, 64)
   if old == '' and not is_json(beginning) then
     -- It may be left from a document that somebody else has deleted.
     redis.call('DEL', done_key(key))
   end
   local function whole()
-    return aside and redis.call('GET', beside(key)) or value
+    return aside and redis.call('GET', aside) or value
   end
   local marked = how % 2 == 1 and not tells_success(beginning, whole)
   if aside then
-    fetch(key, life)
+    fetch(key, life, aside)
   else
     set(key, value, life)
   end
@@ -108,7 +108,7 @@ local function absent(first, last, database, own)
   for at = first, last, 4 do
     if lies_beside(ARGV[at + 3]) then
       redis.call('SELECT', database)
-      local found = redis.call('EXISTS', beside(ARGV[at]))
+      local found = redis.call('EXISTS', beside(ARGV[at], ARGV[at + 1]))
       redis.call('SELECT', own)
       if found == 0 then
         return true

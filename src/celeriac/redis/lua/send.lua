@@ -37,8 +37,8 @@ local function audience(where)
   local words, queues = split(where), {}
   local bound = own .. 'fanout:' .. words[1]
   if is(bound, 'zset') then
-    for _, queue in ipairs(redis.call('ZRANGEBYSCORE', bound, stamp(now), '+inf')) do
-      queues[queue] = false
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', bound, stamp(now), '+inf')) do
+      queues[string.sub(member, 2)] = false
     end
   end
   for n = 3, #words do
@@ -89,7 +89,6 @@ end
 
 local function fan_out(kind, where, place, tag, text, score, due)
   local channel, queues = audience(where)
-  redis.call('PUBLISH', channel, text)
   for queue, lasts in pairs(queues) do
     local payload = kind == 'list' and text or '[' .. text .. ',"",' .. cjson.encode(queue) .. ']'
     put_into(kind, queue, place, tag .. ':' .. place .. ':' .. queue, payload, score, due)
@@ -97,6 +96,8 @@ local function fan_out(kind, where, place, tag, text, score, due)
       introduce(queue)
     end
   end
+  -- Last, and whether this user may or not: Celery's workers must not hear of what is then refused.
+  redis.pcall('PUBLISH', channel, text)
 end
 
 local function send(at)

@@ -11,7 +11,7 @@ for at = 1, #ARGV, 4 do
 end
 local absent = {}
 for at = 1, #ARGV, 4 do
-  if lies_beside(ARGV[at + 3]) and redis.call('EXISTS', beside(ARGV[at])) == 0 then
+  if lies_beside(ARGV[at + 3]) and redis.call('EXISTS', beside(ARGV[at], ARGV[at + 1])) == 0 then
     absent[#absent + 1] = (at - 1) / 4
   else
     put(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
