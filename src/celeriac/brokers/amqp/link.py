@@ -246,6 +246,10 @@ class _IoThread:
         if self.connection is not None and self.connection.is_open:
             self.connection.close()
             self.loop.call_later(FAREWELL, self.loop.stop)
+        elif self.connection is not None and self._connecting:
+            # Given up together with its socket; that is over when it is told as a refusal.
+            self.connection.abort("the link is being closed")
+            self.loop.call_later(FAREWELL, self.loop.stop)
         else:
             self.loop.stop()
 
@@ -293,6 +297,10 @@ class _IoThread:
         self._attempts %= len(self._addresses)
 
     def _refused(self, _: Any, error: BaseException) -> None:
+        self.connection = None
+        if self._closing:
+            self.loop.stop()
+            return
         cause = _root(error)
         self._cause = _said(cause)
         self._attempts += 1
