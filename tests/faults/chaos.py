@@ -34,15 +34,12 @@ def show(what: str, rows: Mapping[str, object] | Report) -> None:
     print(f"\n\n{what}\n{text}", flush=True)  # noqa: T201 - what `make chaos` is for
 
 
-def passed(what: str, plan: Plan, home: Path, *, in_time: bool = True) -> Report:
-    """Do a run, long or bounded; fail with its whole ledger if it does not pass.
-
-    Without ``in_time`` single tasks may be late: they wait behind a backlog.
-    """
+def passed(what: str, plan: Plan, home: Path) -> Report:
+    """Do a run, long or bounded; fail with its whole ledger if it does not pass."""
     if LONG:
         plan = msgspec.structs.replace(plan, patience=60.0, longest=600.0)
     report = run(plan, home / "ledger")
     show(what, report)
     log = (home / "ledger" / "log").read_text(errors="replace")[-3000:]
-    assert report.passed if in_time else report.keeps_all, f"\n{report}\n{log}"
+    assert report.passed, f"\n{report}\n{log}"
     return report

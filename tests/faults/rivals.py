@@ -99,13 +99,13 @@ def check_outcomes(site: Site, rivals: Rivals, again: set[str]) -> None:
     assert stored() == before
 
 
-def finish(site: Site, rivals: Rivals, what: str, *, in_time: bool = True) -> None:
-    """Do the rest, add up, and judge; without ``in_time`` single tasks may wait behind the rest."""
+def finish(site: Site, rivals: Rivals, what: str) -> None:
+    """Do the rest, add up, and judge."""
     missing = many(1000) - site.tried
     if missing > 0:
         rivals.producer.publish(missing, HEALTHY, 0.001)
     eventually(site.settled, 120)
     report = close(site, 0, [])
     show(what, report)
-    assert report.passed if in_time else report.keeps_all, f"\n{report}"
+    assert report.passed, f"\n{report}"
     assert report.ok == report.attempted

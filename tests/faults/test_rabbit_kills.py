@@ -40,9 +40,7 @@ def test_kills_of_the_parent_during_one_backlog_bury_no_task(home: Path, place: 
         ground=place.ground(),
         view=place.view,
     )
-    # What was on trial with a lost worker goes to the tail of its queue: that is behind the backlog.
-    what = "kill -9 of the parent, again and again, during one backlog"
-    report = passed(what, plan, home, in_time=False)
+    report = passed("kill -9 of the parent, again and again, during one backlog", plan, home)
     assert report.faults == {"parent by timer": len(kills)}
     assert report.buried == 0
 

@@ -55,6 +55,4 @@ def test_a_worker_that_stands_still_loses_its_tasks_and_its_outcomes(
             taken += len(again)
             check_outcomes(site, rivals, again)
         assert taken, "the other worker ran nothing of what the stopped one had begun"
-        # In the long form: what was on trial with the stopped one goes to the tail, behind the rest.
-        what = f"SIGSTOP of a worker, heartbeats of {HEARTBEAT} s"
-        finish(site, rivals, what, in_time=not LONG)
+        finish(site, rivals, f"SIGSTOP of a worker, heartbeats of {HEARTBEAT} s")

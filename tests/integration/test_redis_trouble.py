@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from celeriac.brokers.redis.broker import RedisBroker
+from celeriac.brokers.redis.consumer import RedisConsumer
 from celeriac.completion import SETTLED, STALE, Completion, Put, Settlement
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.message import ALL_DEAD, QueueSize
@@ -611,13 +612,33 @@ class TestStored:
         store.close()
         watch_of.close()
 
-    def test_a_commit_puts_it_there_in_its_own_database(
-        self, redis_server: RedisServer, redis_url: str, server: Any
-    ) -> None:
-        broker, store = RedisBroker(redis_url), RedisStore(redis_server.url(1))
-        broker.publish(publishes(range(3)))
+    @pytest.fixture
+    def consumer(self, broker: RedisBroker) -> Iterator[RedisConsumer]:
         consumer = broker.consumer(["work"])
-        receipts = [delivery.receipt for delivery in consumer.claim(3, ANY_SIZE)]
+        yield consumer
+        consumer.close()
+
+    @pytest.fixture
+    def elsewhere(self, redis_server: RedisServer) -> Iterator[RedisStore]:
+        """Return a store in another database of the server."""
+        store = RedisStore(redis_server.url(1))
+        yield store
+        store.close()
+
+    @staticmethod
+    def held(broker: RedisBroker, consumer: RedisConsumer, count: int) -> list[str]:
+        """Publish so many messages and claim them; return their receipts."""
+        broker.publish(publishes(range(count)))
+        return [delivery.receipt for delivery in consumer.claim(count, ANY_SIZE)]
+
+    def test_a_commit_puts_it_there_in_its_own_database(
+        self,
+        redis_server: RedisServer,
+        broker: RedisBroker,
+        consumer: RedisConsumer,
+        elsewhere: RedisStore,
+    ) -> None:
+        receipts = self.held(broker, consumer, 3)
         consumer.requeue(receipts[1:2])
         done = [
             Completion(
@@ -627,8 +648,8 @@ class TestStored:
             )
             for number, receipt in enumerate(receipts)
         ]
-        assert consumer.commit(done, store) == [SETTLED, STALE, SETTLED]
-        found = store.get(["document 0", "document 1", "document 2"])
+        assert consumer.commit(done, elsewhere) == [SETTLED, STALE, SETTLED]
+        found = elsewhere.get(["document 0", "document 1", "document 2"])
         assert found == {"document 0": LARGE_ONE, "document 2": LARGE_ONE}
         # The connection is back where it was.
         broker.publish([publish("after")])
@@ -638,19 +659,17 @@ class TestStored:
             [beside] = results.keys("document 1.celeriac:new:*")
             assert sorted(results.keys()) == sorted([b"document 0", beside, b"document 2"])
             assert results.ttl(beside) > 0
-        consumer.close()
-        broker.close()
-        store.close()
 
     @pytest.mark.parametrize("settlement", [Settlement.KEEP, Settlement.ACK])
     def test_several_large_documents_for_one_place(
-        self, redis_server: RedisServer, redis_url: str, settlement: Settlement
+        self,
+        broker: RedisBroker,
+        consumer: RedisConsumer,
+        elsewhere: RedisStore,
+        settlement: Settlement,
     ) -> None:
         """As of a task that reports its state, with large arguments beside it."""
-        broker, store = RedisBroker(redis_url), RedisStore(redis_server.url(1))
-        broker.publish(publishes(range(2)))
-        consumer = broker.consumer(["work"])
-        one, other = (delivery.receipt for delivery in consumer.claim(2, ANY_SIZE))
+        one, other = self.held(broker, consumer, 2)
         states = [b'{"status": "STARTED", "n": %d, "x": "%b"}' % (n, LARGE_ONE) for n in range(3)]
         puts = tuple(Put("document", state, 60.0, STARTED) for state in states)
         batch = [
@@ -658,13 +677,10 @@ class TestStored:
             Completion(receipt=one, settlement=settlement, puts=puts[1:]),
             Completion(receipt=other, settlement=Settlement.ACK, puts=(Put("last", LARGE_ONE),)),
         ]
-        assert consumer.commit(batch, store) == [SETTLED, SETTLED, SETTLED]
-        assert store.get(["document", "last"]) == {"document": states[2], "last": LARGE_ONE}
-        store.put([*puts, puts[0]])
-        assert store.get(["document"]) == {"document": states[0]}
-        consumer.close()
-        broker.close()
-        store.close()
+        assert consumer.commit(batch, elsewhere) == [SETTLED, SETTLED, SETTLED]
+        assert elsewhere.get(["document", "last"]) == {"document": states[2], "last": LARGE_ONE}
+        elsewhere.put([*puts, puts[0]])
+        assert elsewhere.get(["document"]) == {"document": states[0]}
 
     def test_what_is_said_of_a_success_ends_with_it(self, redis_url: str, server: Any) -> None:
         """Celery forgets a document of ours, and not what stands beside it; the id is used again."""

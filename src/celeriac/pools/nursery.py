@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, sleep
 
 from celeriac.backoff import exponential
@@ -276,12 +277,12 @@ class Nursery:
         """Have ``poll`` do something, once, as soon as a descriptor takes more data. Any thread."""
         self._acts[descriptor] = act
         events = select.EPOLLOUT | select.EPOLLONESHOT
-        try:
-            self._poll.modify(descriptor, events)
-        except FileNotFoundError:
-            self._poll.register(descriptor, events)
-        except (OSError, ValueError):
-            pass  # Closed: nobody polls any more.
+        # Either is closed while the pool ends: then nobody polls, and nothing is left to be done.
+        with suppress(ValueError):
+            try:
+                self._poll.modify(descriptor, events)
+            except FileNotFoundError:
+                self._poll.register(descriptor, events)
 
     def wake(self) -> None:
         """Make ``poll`` return. Any thread."""
