@@ -35,13 +35,12 @@ def documents(puts: Iterable[tuple[Put, str]], *, inline: bool = False) -> Docum
     """Return documents with their full keys as scripts get them; ``inline`` puts nothing beside."""
     beside: list[Command] = []
     arguments: list[Argument] = []
-    batch = "" if inline else os.urandom(6).hex()
     for put, key in puts:
         value: Argument = put.value
         how = _SUCCESS if put.state == SUCCESS else 0
         if len(put.value) >= LARGE and not inline:
             # Under a name of its own: there may be several for one place, and from several workers.
-            name = f"{batch}.{len(beside)}"
+            name = os.urandom(8).hex()
             beside.append(("SET", f"{key}.celeriac:new:{name}", put.value, "PX", ASIDE))
             value, how = name, how | _BESIDE
         # Redis refuses a life of nothing.
