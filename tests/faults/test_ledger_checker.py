@@ -240,6 +240,15 @@ def test_who_stood_still_may_run_late_what_he_held_where_nobody_can_say_what_tha
     wrong(own, evidence())
 
 
+def test_what_was_taken_over_counts_at_the_stop_that_made_it_so() -> None:
+    """Not at every one before, from which it would seem to have taken long."""
+    stops = [Fault("parent", "by hand", PARENT, at, True, severs=True) for at in (39.0, 40.0)]
+    late = [*ran(OTHER, at=41.0, parent=20), *ran(at=42.0)]
+    report = check([*published(), *stops, *late], evidence())
+    assert report.passed
+    assert report.in_flight == [0, 1]
+
+
 def test_a_message_that_was_being_copied_may_be_there_twice() -> None:
     copying: list[Record] = [Copied(PARENT, "id-1", 0.2)]
     copied: list[Record] = [*copying, Copied(PARENT, "id-1", 0.3, done=True)]

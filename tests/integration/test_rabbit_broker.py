@@ -99,6 +99,14 @@ def die(consumer: AmqpConsumer) -> None:
     intake.channel.line.ioloop.add_callback_threadsafe(intake.channel.close)
 
 
+def leave_orphans(broker: AmqpBroker, *ids: str, queue: str = "work") -> None:
+    """Have a worker die with runs whose start was on record."""
+    broker.publish(publishes(ids, queue))
+    consumer = broker.consumer([queue])
+    assert consumer.start([delivery.receipt for delivery in claim(consumer)]) == set()
+    die(consumer)
+
+
 def missing(consumer: AmqpConsumer) -> int:
     """Return how many messages were lost with a connection and are not back."""
     return len(consumer._hold.missing)
@@ -653,6 +661,103 @@ class TestLosses:
         assert ids(claim(consumer, 1)) == ["1"]
         server.ctl("set_vm_memory_high_watermark", "absolute", "1GB")
         eventually(lambda: _published(broker, "4"))
+
+
+class TestOrphans:
+    """What was on trial with a worker that is lost: it may not wait behind all that came later."""
+
+    def test_they_are_claimed_before_what_was_sent_later(
+        self, make_broker: MakeBroker, broker: AmqpBroker
+    ) -> None:
+        leave_orphans(make_broker(), "first", "second")
+        broker.publish(publishes(range(3)))
+        consumer = broker.consumer(["work"])
+        assert claim_one(consumer).message.id == "0"
+        assert eventually(consumer.sweep) == 2
+        assert claim_one(consumer).losses == 1
+        rest = claim_when_ready(consumer)
+        assert (rest.queue, rest.suspect, rest.losses) == ("work", True, 1)
+        # Its second loss is counted as any.
+        assert consumer.start([rest.receipt]) == set()
+        assert ids(claim(consumer)) == ["1", "2"]
+        die(consumer)
+        other = make_broker().consumer(["work"])
+        assert eventually(other.sweep) == 1
+        assert {d.message.id: d.losses for d in claim(other)}[rest.message.id] == 2
+
+    def test_who_waits_gets_them_at_once(self, make_broker: MakeBroker, broker: AmqpBroker) -> None:
+        leave_orphans(make_broker(), "lost")
+        consumer = broker.consumer(["work"])
+        assert claim(consumer) == []
+        sweeping = InAMoment(partial(eventually, consumer.sweep))
+        assert wait_for(consumer).message.id == "lost"
+        assert sweeping.ago() < 1.0
+
+    def test_they_go_only_to_workers_of_their_queue(
+        self, make_broker: MakeBroker, broker: AmqpBroker
+    ) -> None:
+        leave_orphans(make_broker(), "lost", queue="theirs")
+        other, consumer = broker.consumer(["work"]), make_broker().consumer(["theirs"])
+        assert eventually(other.sweep) == 1
+        broker.publish([publish("mine")])
+        assert ids(claim(other)) == ["mine"]
+        assert consumer.sweep() == 0
+        assert claim_one(consumer).message.id == "lost"
+
+    def test_what_nobody_claims_goes_back_to_its_queue(
+        self,
+        make_broker: MakeBroker,
+        broker: AmqpBroker,
+        channel: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Those who look for it may be busy, or only workers of Celery may be left."""
+        monkeypatch.setattr("celeriac.brokers.amqp.orphans.PATIENCE", 0.0)
+        leave_orphans(make_broker(), "lost")
+        consumer = broker.consumer(["other"])
+        assert eventually(consumer.sweep) == 1
+        assert channel.basic_get("work")[0] is None
+        consumer.sweep()
+        method, properties, _ = eventually(lambda: _got(channel, "work"))
+        assert method.message_count == 0
+        assert properties.correlation_id == "lost"
+
+    def test_a_worker_that_stops_puts_them_back(
+        self, make_broker: MakeBroker, broker: AmqpBroker, channel: Any
+    ) -> None:
+        """It may be the last one that knows of them."""
+        leave_orphans(make_broker(), "first", "second")
+        consumer = broker.consumer(["work"])
+        assert eventually(consumer.sweep) == 2
+        assert claim_one(consumer).losses == 1
+        consumer.close()
+        assert {_got(channel, "work")[1].correlation_id for _ in range(2)} == {"first", "second"}
+
+    def test_a_run_gets_its_own_back(
+        self, make_broker: MakeBroker, broker: AmqpBroker, by_proxy: str, proxy: Proxy
+    ) -> None:
+        """Its worker has only lost its connection: the run goes on, and is not run again."""
+        consumer, other = make_broker(by_proxy).consumer(["work"]), broker.consumer(["theirs"])
+        broker.publish([publish("1")])
+        [held] = claim(consumer)
+        assert consumer.start([held.receipt]) == set()
+        proxy.refuse()
+        proxy.cut()
+        assert eventually(other.sweep) == 1
+        proxy.accept()
+        eventually(lambda: not missing(consumer) or consumer.renew([held.receipt]))
+        assert make_broker().consumer(["work"]).sweep() == 0
+        assert consumer.renew([held.receipt]) == set()
+        # Given back unharmed after all it counts no loss.
+        consumer.requeue([held.receipt])
+        assert (again := claim_when_ready(broker.consumer(["work"]))).message.id == "1"
+        assert again.losses == 0
+
+
+def _got(channel: Any, queue: str) -> Any:
+    """Get a message; None if there is none."""
+    got = channel.basic_get(queue, auto_ack=True)
+    return got if got[0] is not None else None
 
 
 def _published(broker: AmqpBroker, id_: str) -> bool:

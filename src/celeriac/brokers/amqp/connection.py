@@ -270,11 +270,12 @@ class Channel(pika.channel.Channel):
         self.line.send([one] * number)
         return self._awaited(asked.reply)
 
-    async def get_all(self, queue: str) -> list[Arrival]:
-        """Return the messages that there are now; what comes meanwhile is left alone."""
+    async def get_all(self, queue: str, most: int | None = None) -> list[Arrival]:
+        """Return the messages that there are now, or ``most`` of them; what comes later is left alone."""
         got: list[Arrival] = []
-        if follow := await self.get(queue, 1, got.append):
-            await self.get(queue, follow, got.append)
+        follow = await self.get(queue, 1, got.append)
+        if more := follow if most is None else min(follow, most - 1):
+            await self.get(queue, more, got.append)
         return got
 
     async def subscribe(self, queue: str) -> str:

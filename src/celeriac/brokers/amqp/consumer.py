@@ -22,6 +22,7 @@ from celeriac.brokers.amqp.hold import Entry, Hold, Returns
 from celeriac.brokers.amqp.intake import Intake
 from celeriac.brokers.amqp.joins import joined
 from celeriac.brokers.amqp.link import Link
+from celeriac.brokers.amqp.orphans import Orphans, release
 from celeriac.brokers.amqp.properties import Record
 from celeriac.brokers.amqp.session import Session
 from celeriac.brokers.amqp.supply import Supply
@@ -72,7 +73,8 @@ class AmqpConsumer(Consumer):
         self._bury = bury
         self._hold = Hold(os.urandom(6).hex(), returns)
         self._changed = self._hold.changed
-        self._supply = Supply(link, queues, self._hold, returns, turns=turns)
+        self._orphans = Orphans()
+        self._supply = Supply(link, queues, self._hold, returns, self._orphans, turns=turns)
         self._closed = False
         self._unrecorded: set[str] = set()
         # One at a time changes what is held: a copy takes the place of no message that is being settled.
@@ -228,7 +230,12 @@ class AmqpConsumer(Consumer):
 
     def sweep(self) -> int:
         with self._link.exclusive:
-            return self._link.call(trials.sweep)
+            found = self._link.call(trials.sweep)
+        self._link.call(self._orphans.look)
+        if self._orphans.waiting:
+            # There may be room for them at once.
+            self._supply.wake()
+        return found
 
     def close(self) -> None:
         with self._settling:
@@ -248,9 +255,10 @@ class AmqpConsumer(Consumer):
             intake = self._supply.close()
         if intake is not None and intake.channel.is_open:
 
-            async def end(_: Session) -> None:
+            async def end(session: Session) -> None:
                 if intake.channel.is_open:
                     await intake.close()
+                    await release(session)
 
             self._link.call(end)
 

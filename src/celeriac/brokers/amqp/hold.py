@@ -86,6 +86,11 @@ class Entry(Struct):
         return self.on_trial or self.arrival.tag == NOWHERE
 
     @property
+    def is_apart(self) -> bool:
+        """Whether it comes again by a queue that is not its own, should its holder be lost."""
+        return self.on_trial or self.received.record.home is not None
+
+    @property
     def queue(self) -> str:
         """The queue that it is of, also while a copy in another one is held."""
         return self.delivery.queue if self.delivery is not None else self.arrival.queue
@@ -109,6 +114,9 @@ class Hold:
     def add(self, serial: int, arrival: Arrival) -> bool:
         """Take in what has arrived; return whether it may be claimed now."""
         received = decode_properties(arrival.properties, arrival.body)
+        if received.record.home is not None:
+            # An orphan: it is of the queue that it came from, wherever it waits now.
+            arrival = replace(arrival, queue=received.record.home)
         if self._adopt(serial, arrival, received):
             return False
         entry = Entry(serial, arrival, received, since=monotonic())
@@ -121,17 +129,22 @@ class Hold:
 
     def _adopt(self, serial: int, arrival: Arrival, received: Received) -> bool:
         """Give a message that has come back to the run that has lost it; return whether there was one."""
-        for found, entry in self.missing.items():
-            if entry.queue == arrival.queue and entry.received.message == received.message:
-                receipt = found
-                break
-        else:
+        receipt = self.misses(arrival.queue, received)
+        if receipt is None:
             return False
-        del self.missing[receipt]
+        entry = self.missing.pop(receipt)
         self.claimed[receipt] = entry
         entry.serial, entry.arrival, entry.since = serial, arrival, monotonic()
-        entry.on_trial = False
+        # An orphan that comes back counts the run that goes on as lost: not it will be given back.
+        entry.on_trial = received.record.home is not None
         return True
+
+    def misses(self, queue: str, received: Received) -> str | None:
+        """Return the receipt of the run that has lost this message; None if there is none."""
+        for receipt, entry in self.missing.items():
+            if entry.queue == queue and entry.received.message == received.message:
+                return receipt
+        return None
 
     def promote(self) -> None:
         """Make ready what is due by now."""

@@ -6,15 +6,16 @@ soon after all goes back to others. Settling messages is not done here.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import monotonic
 
 from celeriac.brokers.amqp.connection import AMQPError, Arrival
-from celeriac.brokers.amqp.declarations import Declarations
 from celeriac.brokers.amqp.hold import Entry, Hold, Returns
 from celeriac.brokers.amqp.intake import Intake
 from celeriac.brokers.amqp.link import Link
+from celeriac.brokers.amqp.orphans import Orphans, Wanted
+from celeriac.brokers.amqp.properties import Received
 from celeriac.brokers.amqp.replies import Reply
 from celeriac.brokers.amqp.session import Session
 from celeriac.clock import wall
@@ -36,7 +37,14 @@ class Supply:
     """Fills a hold. ``claim`` and ``wait`` are for one thread, the rest for any."""
 
     def __init__(
-        self, link: Link, queues: Sequence[str], hold: Hold, returns: Returns, *, turns: bool
+        self,
+        link: Link,
+        queues: Sequence[str],
+        hold: Hold,
+        returns: Returns,
+        orphans: Orphans,
+        *,
+        turns: bool,
     ) -> None:
         self.intake: Intake | None = None
         """The channel, while there is one. Changed while the hold's condition is held."""
@@ -46,6 +54,7 @@ class Supply:
         self._hold = hold
         self._changed = hold.changed
         self._returns = returns
+        self._orphans = orphans
         self._serial = 0
         self._brief = False
         self._opening: Reply[Intake] | None = None
@@ -89,7 +98,7 @@ class Supply:
         # Only now: what they bring is for this intake.
         try:
             await intake.stand(session.declarations, queues)
-            await self._search(intake, session.declarations)
+            await self._search(intake, session)
         except BaseException:
             # Half open it is of no use: nobody would look after what ends with it.
             if intake.channel.is_open:
@@ -101,24 +110,31 @@ class Supply:
         """Look for messages that were lost with a connection. Raises OperationalError."""
 
         async def search(session: Session) -> None:
-            await self._search(await self._open(session), session.declarations, again=True)
+            await self._search(await self._open(session), session, again=True)
 
         self._link.call(search)
 
-    async def _search(
-        self, intake: Intake, declarations: Declarations, *, again: bool = False
-    ) -> None:
+    async def _search(self, intake: Intake, session: Session, *, again: bool = False) -> None:
         """Get as many messages as are missing from their queues: if they are there, then at the head.
 
         Not ``again`` from quorum queues: they count how often a message is given back, and in the end
         drop it.
         """
         with self._changed:
-            missing = Counter(entry.queue for entry in self._hold.missing.values())
+            lost = list(self._hold.missing.values())
+        if any(entry.is_apart for entry in lost):
+            await self._orphans.look(session)
+            if self._orphans.waiting:
+                await self._claim_orphans(intake, None, self._misses)
+        missing = Counter(entry.queue for entry in lost if not entry.is_apart)
         for queue, count in missing.items():
-            if again and declarations.is_quorum(queue):
+            if again and session.declarations.is_quorum(queue):
                 continue
             await intake.channel.get(queue, count, partial(self._arrived, intake, asked=True))
+
+    def _misses(self, queue: str, received: Received) -> bool:
+        with self._changed:
+            return self._hold.misses(queue, received) is not None
 
     def close(self) -> Intake | None:
         """Be over; return the intake, which is to be closed. The condition is held by the caller."""
@@ -159,9 +175,20 @@ class Supply:
 
         async def pull(session: Session) -> bool:
             intake = await self._open(session)
+            if self._orphans.waiting:
+                wanted = _fitting(queues, count, size)
+                if await self._claim_orphans(intake, count, wanted):
+                    return False
             return await intake.pull(queues, count, size)
 
         return self._link.call(pull)
+
+    async def _claim_orphans(self, intake: Intake, most: int | None, wanted: Wanted) -> int:
+        """Take those orphans that are wanted; return how many."""
+        orphans = await self._orphans.claim(intake.channel, most, wanted)
+        for orphan in orphans:
+            self._arrived(intake, orphan, asked=True)
+        return len(orphans)
 
     def _stand_down(self) -> None:
         """End the watch: there is something to do, and what it would bring has to be asked for."""
@@ -262,3 +289,16 @@ class Supply:
 def _may_go(intake: Intake, entry: Entry) -> bool:
     """Whether others could have what nobody claims here: a standing subscription brings it back."""
     return entry.arrival.queue not in intake.standing or monotonic() - entry.since > STANDS
+
+
+def _fitting(queues: Collection[str], count: int, size: int) -> Wanted:
+    """Return what chooses up to ``count`` messages of these queues, of about ``size`` bytes."""
+    chosen: list[int] = []
+
+    def fits(queue: str, received: Received) -> bool:
+        fitting = queue in queues and len(chosen) < count and sum(chosen) < size
+        if fitting:
+            chosen.append(len(received.message.body))
+        return fitting
+
+    return fits

@@ -3,8 +3,8 @@
 The message changes places: a copy that counts one loss more is put into a queue for all trials, the
 worker takes it from there at once, and settles the original. From then on it holds the copy. If the
 worker lives it settles that, and nobody ever sees the count. If it dies the copy is found in the
-queue by the sweep of another, and put back where the message came from: one loss more. Starts are
-recorded for suspects only, so that this may cost something.
+queue by the sweep of another: an orphan, one loss more. Starts are recorded for suspects only, so that
+this may cost something. What becomes of orphans is told in ``orphans``.
 
 A copy that counts nothing takes the place of what has been held for long: the server suffers no
 message to be unsettled for ever.
@@ -16,14 +16,11 @@ there. A crash between copy and settlement leaves both: the task runs twice, and
 import os
 from collections.abc import Sequence
 
-from msgspec import structs
-
-from celeriac.brokers.amqp import shipping
+from celeriac.brokers.amqp import orphans, shipping
 from celeriac.brokers.amqp.connection import Arrival, Channel, Outgoing
 from celeriac.brokers.amqp.hold import Entry
 from celeriac.brokers.amqp.properties import Record, decode_properties, encode_properties
 from celeriac.brokers.amqp.session import Session
-from celeriac.message import Publish
 
 TRIALS = "celeriac.trials"
 """The queue of what is on trial."""
@@ -40,14 +37,14 @@ async def put_on_trial(
     try:
         await session.publish(shipping.Shipment(copies, [(TRIALS, False)]))
         held: dict[str, Arrival] = {}
-        orphans = []
+        found = []
         for arrival in await channel.get_all(TRIALS):
             entry = named.get(_record(arrival).trial or "")
             if entry is None or entry.delivery is None:
-                orphans.append(arrival)
+                found.append(arrival)
             else:
                 held[entry.delivery.receipt] = arrival
-        await _send_home(session, channel, orphans)
+        await orphans.take_in(session, channel, found)
     except BaseException:
         # Half done: the channel is given up, and whatever is in it is delivered again.
         if channel.is_open:
@@ -63,35 +60,20 @@ async def put_on_trial(
 
 
 async def sweep(session: Session) -> int:
-    """Put back what is on trial with nobody; return how many messages."""
+    """Find what is on trial with nobody; return how many messages."""
     found = await session.declarations.look_at(TRIALS)
     if found is None or not found.ready:
         return 0
     turn = await session.take_turn(TURN)
     channel = await session.connection.open()
     try:
-        orphans = await channel.get_all(TRIALS)
-        return await _send_home(session, channel, orphans)
+        left = await channel.get_all(TRIALS)
+        await orphans.take_in(session, channel, left)
+        return len(left)
     finally:
         for one in (channel, turn):
             if one.is_open:
                 one.close()
-
-
-async def _send_home(session: Session, channel: Channel, orphans: Sequence[Arrival]) -> int:
-    """Put messages back into their queues; return how many."""
-    if not orphans:
-        return 0
-    back = []
-    for orphan in orphans:
-        received = decode_properties(orphan.properties, orphan.body)
-        record = structs.replace(received.record, home=None, trial=None)
-        home = received.record.home
-        if home is not None:
-            back.append((Publish(queue=home, message=received.message), record))
-    await session.publish(shipping.shipment(back))
-    channel.ack(orphan.tag for orphan in orphans)
-    return len(back)
 
 
 def _copy(entry: Entry, name: str) -> Outgoing:
