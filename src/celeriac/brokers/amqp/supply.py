@@ -175,20 +175,19 @@ class Supply:
 
         async def pull(session: Session) -> bool:
             intake = await self._open(session)
+            first: list[int] = []
             if self._orphans.waiting:
-                wanted = _fitting(queues, count, size)
-                if await self._claim_orphans(intake, count, wanted):
-                    return False
-            return await intake.pull(queues, count, size)
+                first = await self._claim_orphans(intake, count, _fitting(queues, count, size))
+            return await intake.pull(queues, count - len(first), size - sum(first))
 
         return self._link.call(pull)
 
-    async def _claim_orphans(self, intake: Intake, most: int | None, wanted: Wanted) -> int:
-        """Take those orphans that are wanted; return how many."""
+    async def _claim_orphans(self, intake: Intake, most: int | None, wanted: Wanted) -> list[int]:
+        """Take those orphans that are wanted; return their sizes in bytes."""
         orphans = await self._orphans.claim(intake.channel, most, wanted)
         for orphan in orphans:
             self._arrived(intake, orphan, asked=True)
-        return len(orphans)
+        return [len(orphan.body) for orphan in orphans]
 
     def _stand_down(self) -> None:
         """End the watch: there is something to do, and what it would bring has to be asked for."""
