@@ -10,10 +10,13 @@ waits can be made to wait for ever.
 
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from time import monotonic, time
 
 __all__ = ["boot_id", "iso", "monotonic", "parse_iso", "tell", "unix", "wall"]
 
+_FAR = 4e9
+"""Seconds until which a float tells microseconds apart without rounding."""
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
 
@@ -37,7 +40,16 @@ def tell(source: Callable[[], float] = time) -> Callable[[], float]:
 
 def iso(seconds: float, tz: tzinfo = UTC) -> str:
     """Return a wall time as ISO 8601 with offset, microseconds kept."""
+    if tz is UTC and 0 <= seconds < _FAR:
+        # Every result names the time: all but the microseconds is the same for a whole second.
+        whole, rest = divmod(round(seconds * 1e6), 1_000_000)
+        return f"{_second(whole)}.{rest:06d}+00:00" if rest else f"{_second(whole)}+00:00"
     return datetime.fromtimestamp(seconds, tz).isoformat()
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 def unix(moment: datetime, naive: tzinfo = UTC) -> float:

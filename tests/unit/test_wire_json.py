@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celeriac.exceptions import DecodeError, EncodeError
-from celeriac.wire.json import decode, encode
+from celeriac.wire.json import LONG, decode, encode
 
 TYPED = [
     (
@@ -88,6 +88,41 @@ def test_plain_values_have_the_text_of_the_standard_library(value: Any) -> None:
     assert written == json.dumps(value).encode()
     assert decode(written) == value
     assert decode(written.decode()) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * LONG,
+        "".join(map(chr, range(128))) * 100,
+        '"\\/\t' * LONG,
+        "ä" * LONG,
+        "\ud800" * LONG,
+        "x" * LONG + "\x7f",
+    ],
+)
+def test_long_texts_have_the_text_of_the_standard_library(text: str) -> None:
+    """They are written by another encoder."""
+    values: list[Any] = [
+        text,
+        [text],
+        (text, 1, {"x": text}),
+        {"result": text, "args": (1, text), "kwargs": {"deep": [[[text]]]}, 3: text},
+        {text: [text], "empty": [{}, [], ()]},
+        [text] * 100,
+        {"result": None, "args": [*range(100), text]},
+    ]
+    for value in values:
+        assert encode(value) == json.dumps(value).encode()
+    typed = {"1": UUID(int=5), "text": [text, b"x"]}
+    assert decode(encode(typed)) == typed
+
+
+def test_what_contains_itself_beside_a_long_text_is_refused() -> None:
+    value: list[Any] = ["x" * LONG]
+    value.append(value)
+    with pytest.raises(EncodeError, match=r"contains itself|nested too deeply"):
+        encode(value)
 
 
 @pytest.mark.follows("SER-03")

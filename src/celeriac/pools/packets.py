@@ -11,10 +11,16 @@ import struct
 from collections.abc import Iterator, Sequence
 
 INLINE = 64 * 1024
+_LARGE = 2048
+"""Bytes that are not copied to stand behind one more."""
 _FD = struct.calcsize("i")
 _MOST_DESCRIPTORS = 8
 _ANCILLARY = socket.CMSG_SPACE(_MOST_DESCRIPTORS * _FD)
 _INLINE, _BESIDE = b"\0", b"\1"
+
+# As plain numbers: to join members of an enumeration takes as long as to receive a packet.
+_ALONE = int(socket.MSG_CMSG_CLOEXEC)
+_AT_ONCE = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 
 _FRAME = struct.Struct("<IBQ")
 ASK, STORE, OUTCOME, DONE, VOID = range(5)
@@ -44,6 +50,8 @@ def send(
             # Not socket.send_fds: it takes flags and leaves them aside.
             rights = struct.pack(f"{len(descriptors)}i", *descriptors)
             end.sendmsg([flag, data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
+        elif len(data) > _LARGE:
+            end.sendmsg([flag, data], (), flags)
         else:
             end.send(flag + data, flags)
     except BlockingIOError:
@@ -72,7 +80,7 @@ class Receiver:
 
         With ``block`` off, BlockingIOError says that nothing is there.
         """
-        flags = socket.MSG_CMSG_CLOEXEC | (0 if block else socket.MSG_DONTWAIT)
+        flags = _ALONE if block else _AT_ONCE
         try:
             size, ancillary, _, _ = self._end.recvmsg_into([self._buffer], _ANCILLARY, flags)
         except ConnectionResetError:
@@ -126,12 +134,13 @@ class FrameReader:
         pending += data
         frames = []
         start = 0
-        while len(pending) - start >= _FRAME.size:
-            size, kind, number = _FRAME.unpack_from(pending, start)
-            end = start + _FRAME.size + size
-            if len(pending) < end:
-                break
-            frames.append((kind, number, bytes(pending[start + _FRAME.size : end])))
-            start = end
+        with memoryview(pending) as view:
+            while len(pending) - start >= _FRAME.size:
+                size, kind, number = _FRAME.unpack_from(pending, start)
+                end = start + _FRAME.size + size
+                if len(pending) < end:
+                    break
+                frames.append((kind, number, bytes(view[start + _FRAME.size : end])))
+                start = end
         del pending[:start]
         return frames

@@ -47,6 +47,22 @@ class _Envelope(
     celeriac: tuple[float, ...] = ()
 
 
+class _Plain(
+    Struct,
+    frozen=True,
+    rename={"content_type": "content-type", "content_encoding": "content-encoding"},
+):
+    """As nearly all are: its body is turned from base64 as it is read (twice as fast as afterwards)."""
+
+    body: bytes
+    headers: msgspec.Raw = msgspec.Raw(b"{}")
+    properties: _Properties = _Properties()
+    content_type: str = ""
+    content_encoding: str = ""
+    celeriac: tuple[float, ...] = ()
+
+
+_plain = msgspec.json.Decoder(_Plain).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _headers = msgspec.json.Decoder(_Headers).decode
 
@@ -130,11 +146,10 @@ def read(raw: bytes, turned: Callable[[int], int] = same) -> tuple[Message, Fate
     What is no envelope comes as a message without id and name, whose body is all there was.
     """
     try:
-        envelope = _envelope(raw)
+        envelope, body = _opened(raw)
         headers = bytes(envelope.headers)
         named = _named(headers)
         properties = envelope.properties
-        body = _body(envelope)
     except (ValueError, RecursionError, LookupError):
         return Message(id="", task="", headers=b"", body=raw, content_type=""), UNHARMED
     fate = _fate(envelope.celeriac)
@@ -150,6 +165,18 @@ def read(raw: bytes, turned: Callable[[int], int] = same) -> tuple[Message, Fate
         reply_to=properties.reply_to,
     )
     return message, fate
+
+
+def _opened(raw: bytes) -> tuple[_Plain | _Envelope, bytes]:
+    """Return an envelope and the bytes of its body."""
+    try:
+        plain = _plain(raw)
+        if plain.properties.body_encoding == "base64":
+            return plain, plain.body
+    except msgspec.ValidationError:
+        pass  # A text, or base64 with line ends in it.
+    envelope = _envelope(raw)
+    return envelope, _body(envelope)
 
 
 def _named(headers: bytes) -> _Headers:
