@@ -6,8 +6,8 @@ beside its place before, by a plain command in the same round trip, and the scri
 is not there then, because the server is full or has evicted it, is handed over after all.
 """
 
-import os
 from collections.abc import Iterable
+from random import getrandbits
 
 from msgspec import Struct
 
@@ -40,7 +40,7 @@ def documents(puts: Iterable[tuple[Put, str]], *, inline: bool = False) -> Docum
         how = _SUCCESS if put.state == SUCCESS else 0
         if len(put.value) >= LARGE and not inline:
             # Under a name of its own: there may be several for one place, and from several workers.
-            name = os.urandom(8).hex()
+            name = f"{getrandbits(64):016x}"
             beside.append(("SET", f"{key}.celeriac:new:{name}", put.value, "PX", ASIDE))
             value, how = name, how | _BESIDE
         # Redis refuses a life of nothing.

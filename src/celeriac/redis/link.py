@@ -222,7 +222,10 @@ def _exchange_all(connection: Connection, commands: Sequence[Command]) -> list[A
 
 def _replies(connection: Connection, commands: Sequence[Command]) -> list[Any]:
     """Send all, then read all; errors are among the replies."""
-    connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    # In one piece, and large words copied once: the driver sends each large one for itself, and waits
+    # before each (22 us for 20 KB, against 5).
+    packed = b"".join(piece for command in commands for piece in _pieces(command))
+    connection.send_packed_command([packed], check_health=False)
     replies: list[Any] = []
     for _ in commands:
         try:
@@ -230,6 +233,15 @@ def _replies(connection: Connection, commands: Sequence[Command]) -> list[Any]:
         except driver.ResponseError as refused:
             replies.append(refused)
     return replies
+
+
+def _pieces(command: Command) -> list[bytes]:
+    """Return a command as it goes over the wire."""
+    pieces = [b"*%d\r\n" % len(command)]
+    for word in command:
+        data = word if isinstance(word, bytes) else str(word).encode()
+        pieces += (b"$%d\r\n" % len(data), data, b"\r\n")
+    return pieces
 
 
 def _evaluate(
