@@ -52,7 +52,7 @@ CUT_SHORT = (Ending.LOST, Ending.TIMED_OUT, Ending.STOPPED)
 """Endings that may come before a run has begun."""
 CROWD = 32
 """Jobs under way from which on a commit waits for company."""
-GATHER = 0.003
+GATHER = 0.001
 """Seconds that it waits."""
 HEAVY = 64 * 1024
 """Bytes that came at once, after which it does not wait: what children have written fills their sockets,

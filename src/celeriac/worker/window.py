@@ -52,8 +52,12 @@ class Window:
         return max(free, total - held, 0)
 
     def low(self, held: int) -> bool:
-        """Whether so little is held that the next claim is worth its price."""
-        return held < self.slots or held <= self.room(held)
+        """Whether so little is held that the next claim is worth its price.
+
+        A quarter has run by then. With half, the slots had often run the rest before the claim was
+        done (measured on Redis: 5% fewer tasks a second with no-ops as with 10 KB).
+        """
+        return held < self.slots or held <= 3 * self.room(held)
 
     def admits(self, task: str, held: int) -> bool:
         """Whether a claimed message may stay, given that ``held`` others are here already."""
