@@ -14,12 +14,12 @@ from time import monotonic
 from typing import Any
 
 from redis import exceptions as driver
-from redis.connection import Connection
 
 from celeriac.completion import Put
 from celeriac.redis.address import addresses
 from celeriac.redis.documents import documents
-from celeriac.redis.link import Link, socket_of
+from celeriac.redis.feed import Feed, Push
+from celeriac.redis.link import Link
 from celeriac.redis.scripts import script
 from celeriac.results.base import ResultStore, Watch
 
@@ -97,7 +97,7 @@ class RedisWatch(Watch):
         self._sending = threading.Lock()
         self._keys: set[str] = set()
         self._dropped: set[str] = set()
-        self._connection: Connection | None = None
+        self._feed: Feed | None = None
         # Keys whose documents were asked for on this connection, in the order of the questions.
         self._asked: deque[str] = deque()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -110,15 +110,18 @@ class RedisWatch(Watch):
         self._dropped.difference_update(keys)
         try:
             with self._sending:
-                if self._connection is None:
+                feed = self._feed
+                if feed is None:
                     # Whoever waits subscribes to all of them.
                     self._connect(self._keys)
                 else:
-                    self._subscribe(self._connection, keys)
+                    self._subscribe(feed, keys)
         except (driver.RedisError, OSError) as error:
             self._hang_up()
             raise self._store.link.failure(error) from error
-        self._ring()
+        if feed is None:
+            # Who waits does so elsewhere. Otherwise the answer is what he hears.
+            self._ring()
 
     def discard(self, keys: Collection[str]) -> None:
         self._keys.difference_update(keys)
@@ -128,14 +131,13 @@ class RedisWatch(Watch):
         deadline = float("inf") if timeout is None else monotonic() + timeout
         try:
             while True:
-                connection = self._connected()
-                if found := self._read(connection):
-                    return found
+                feed = self._connected()
                 left = deadline - monotonic()
+                if self._listen(feed, left) and (found := self._read(feed)):
+                    return found
                 if self._woken or left <= 0:
                     self._woken = False
                     return {}
-                self._listen(connection, left)
         except (driver.RedisError, OSError) as error:
             self._hang_up()
             raise self._store.link.failure(error) from error
@@ -154,20 +156,18 @@ class RedisWatch(Watch):
         with suppress(OSError):
             os.eventfd_write(self._bell, 1)
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> Feed:
         with self._sending:
-            if self._connection is None:
-                self._connect(self._keys)
-            assert self._connection is not None
-            return self._connection
+            return self._feed or self._connect(self._keys)
 
-    def _connect(self, keys: Collection[str]) -> None:
-        self._connection = self._store.link.connect()
+    def _connect(self, keys: Collection[str]) -> Feed:
+        self._feed = Feed(self._store.link)
         self._asked.clear()
         self._heard = monotonic()
-        self._subscribe(self._connection, keys)
+        self._subscribe(self._feed, keys)
+        return self._feed
 
-    def _subscribe(self, connection: Connection, keys: Collection[str]) -> None:
+    def _subscribe(self, feed: Feed, keys: Collection[str]) -> None:
         """Hear of these keys from now on, and ask for what is there already, in this order."""
         dropped, self._dropped = self._dropped, set()
         names = {key: self._store.named(key) for key in sorted(keys)}
@@ -179,49 +179,52 @@ class RedisWatch(Watch):
         commands += [("GET", name) for name in names.values()]
         self._asked.extend(names)
         if commands:
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            feed.send_all(commands)
 
-    def _listen(self, connection: Connection, left: float) -> None:
-        """Wait until something has come, or somebody rings."""
+    def _listen(self, feed: Feed, left: float) -> bool:
+        """Wait until something has come, or somebody rings; return whether something has come."""
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
-        poll.register(socket_of(connection), select.POLLIN)
-        ready = poll.poll(min(left, SIGN_OF_LIFE) * 1000)
-        if any(descriptor == self._bell for descriptor, _ in ready):
+        poll.register(feed, select.POLLIN)
+        ready = [
+            descriptor for descriptor, _ in poll.poll(max(0.0, min(left, SIGN_OF_LIFE)) * 1000)
+        ]
+        if self._bell in ready:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
         if not ready and left > SIGN_OF_LIFE:
-            self._ask_for_life(connection)
+            self._ask_for_life(feed)
+        return any(descriptor != self._bell for descriptor in ready)
 
-    def _ask_for_life(self, connection: Connection) -> None:
+    def _ask_for_life(self, feed: Feed) -> None:
         """Find out whether a silent connection is still one: ask again for all that is watched."""
         if monotonic() - self._heard > 2 * SIGN_OF_LIFE + self._store.link.address.timeout:
             raise driver.TimeoutError("the connection that results are told on is dead")
         with self._sending:
             self._asked.append("")
-            connection.send_command("GET", self._store.named("celeriac:alive"))
+            feed.send("GET", self._store.named("celeriac:alive"))
 
-    def _read(self, connection: Connection) -> dict[str, bytes]:
-        """Take in what has come so far; return the documents."""
+    def _read(self, feed: Feed) -> dict[str, bytes]:
+        """Take in what has come; return the documents."""
         found: dict[str, bytes] = {}
         prefix = len(self._store.named(""))
-        while connection.can_read(0):
-            self._heard = monotonic()
-            reply = connection.read_response(push_request=True, disconnect_on_error=False)
-            if isinstance(reply, list):
-                if reply[0] == b"message":
-                    key, value = reply[1].decode()[prefix:], reply[2]
-                else:
-                    continue
-            else:
+        self._heard = monotonic()
+        for reply in feed.receive():
+            if isinstance(reply, driver.ResponseError):
+                raise reply
+            if not isinstance(reply, Push):
                 key, value = self._asked.popleft(), reply
+            elif reply[0] == b"message":
+                key, value = reply[1].decode()[prefix:], reply[2]
+            else:
+                continue
             if value is not None and key in self._keys:
                 found[key] = value
         return found
 
     def _hang_up(self) -> None:
         with self._sending:
-            connection, self._connection = self._connection, None
+            feed, self._feed = self._feed, None
             self._asked.clear()
-        if connection is not None:
-            connection.disconnect()
+        if feed is not None:
+            feed.close()

@@ -15,11 +15,11 @@ from time import monotonic, sleep
 from typing import Any
 
 from redis import exceptions as driver
-from redis.connection import Connection
 
 from celeriac.clock import wall
+from celeriac.redis.feed import Feed, Push
 from celeriac.redis.keys import Keys
-from celeriac.redis.link import Command, Link, socket_of
+from celeriac.redis.link import Command, Link
 
 POLL = 0.25
 """Seconds between looks while the server is to tell."""
@@ -28,6 +28,9 @@ POLL_UNTOLD = 0.02
 SPREAD = 0.0001
 """Seconds for each other worker, within which idle ones that are woken together are spread."""
 MOST_SPREAD = 0.02
+
+_CHANGED = object()
+"""Stands for the first answer where the server has told of a change."""
 
 
 class Doorbell:
@@ -39,13 +42,13 @@ class Doorbell:
         for queue in queues:
             self._lengths += [("LLEN", key) for key in keys.lanes(queue)]
             self._lengths.append(("ZCARD", keys.express(queue)))
+        # All at once: with what is empty in nearly all cases, one word is better than five.
+        self._any: Command = ("EXISTS", *(key for _, key in self._lengths))
         self._firsts: list[Command] = [
             ("ZRANGE", keys.delayed(queue), 0, 0, "WITHSCORES") for queue in queues
         ]
-        self._connection: Connection | None = None
+        self._feed: Feed | None = None
         self._told = False
-        self._changed = False
-        """Whether the server has told of a change since the lists were looked at last."""
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._bell, select.POLLIN)
@@ -64,13 +67,13 @@ class Doorbell:
         """
         deadline = monotonic() + timeout
         try:
-            connection = self._connected()
+            feed = self._connected()
             while True:
-                due = self._look(connection)
+                due = self._look(feed)
                 if due is None:
                     return
                 pause = min(POLL if self._told else POLL_UNTOLD, deadline - monotonic())
-                if self._listens(connection, min(pause, due - wall())) or monotonic() >= deadline:
+                if self._listens(min(pause, due - wall())) or monotonic() >= deadline:
                     return
         except (driver.RedisError, OSError) as error:
             self.hang_up()
@@ -79,64 +82,59 @@ class Doorbell:
             self.hang_up()
             raise
 
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            connection = self._link.connect()
-            self._connection = connection
-            try:
-                connection.send_command("CLIENT", "TRACKING", "ON")
-                connection.read_response(disconnect_on_error=False)
-                self._told = True
-                # News may come between the answers of one look, too.
-                connection._parser.set_invalidation_push_handler(self._on_change)
-            except driver.ResponseError:
-                self._told = False
-            self._poll.register(socket_of(connection), select.POLLIN)
-        return self._connection
+    def _connected(self) -> Feed:
+        if self._feed is None:
+            self._feed = feed = Feed(self._link)
+            feed.send("CLIENT", "TRACKING", "ON")
+            self._told = not isinstance(feed.receive()[0], driver.ResponseError)
+            self._poll.register(feed, select.POLLIN)
+        return self._feed
 
-    def _look(self, connection: Connection) -> float | None:
+    def _look(self, feed: Feed) -> float | None:
         """Return when the next delayed message is due; None if there is something now."""
-        self._changed = False
-        commands = [*self._lengths, *self._firsts]
-        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        replies = []
-        for _ in commands:
-            try:
-                replies.append(connection.read_response(disconnect_on_error=False))
-            except driver.ResponseError:
-                replies.append(0)  # A key of another kind: ``claim`` leaves it alone, too.
-        count = len(self._lengths)
-        if self._changed or any(replies[:count]):
+        first, *replies = self._answers(feed, [self._any, *self._firsts])
+        # Only a key of the right kind counts: ``claim`` leaves others alone, too.
+        if first is _CHANGED or (first and any(self._answers(feed, self._lengths))):
             return None
-        dues = [_score(reply) for reply in replies[count:] if reply]
+        dues = [_score(reply) for reply in replies if reply]
         due = min(dues, default=float("inf"))
         return None if due <= wall() else due
 
-    def _listens(self, connection: Connection, pause: float) -> bool:
-        """Wait that long for a ring or for news; return whether there was any."""
-        # What came together with the last answer is in the driver's hands, not in the socket.
-        pause = 0.0 if connection.can_read(0) else max(0.0, pause)
-        rung = any(descriptor == self._bell for descriptor, _ in self._poll.poll(pause * 1000))
+    def _answers(self, feed: Feed, commands: Sequence[Command]) -> list[Any]:
+        """Return the answers; if the server tells of a change among them, that is the first."""
+        feed.send_all(commands)
+        replies: list[Any] = []
+        changed = False
+        while len(replies) < len(commands):
+            for reply in feed.receive():
+                if isinstance(reply, Push):
+                    # One that is there before the answers is of what was read before.
+                    changed = changed or bool(replies)
+                else:
+                    replies.append(0 if isinstance(reply, driver.ResponseError) else reply)
+        return [_CHANGED, *replies[1:]] if changed else replies
+
+    def _listens(self, pause: float) -> bool:
+        """Wait that long for a ring or for news; return whether there was any.
+
+        The news themselves are read at the next look: whoever waits for the claim does not wait for that.
+        """
+        come = [descriptor for descriptor, _ in self._poll.poll(max(0.0, pause) * 1000)]
+        rung = self._bell in come
         if rung:
             os.eventfd_read(self._bell)
-        while connection.can_read(0):
-            connection.read_response(push_request=True, disconnect_on_error=False)
-            self._changed = True
-        if self._changed and self.company > 1:
+        if len(come) > rung and self.company > 1:
             # All who are idle are told at once: they come one after the other, as in a queue.
             sleep(uniform(0.0, min(MOST_SPREAD, SPREAD * (self.company - 1))))
-        return rung or self._changed
-
-    def _on_change(self, _: object) -> None:
-        self._changed = True
+        return bool(come)
 
     def hang_up(self) -> None:
         """Let go of the connection; the next wait makes another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(KeyError, OSError, ValueError, driver.RedisError):
-                self._poll.unregister(socket_of(connection))
-            connection.disconnect()
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            with suppress(KeyError, OSError, ValueError):
+                self._poll.unregister(feed)
+            feed.close()
 
     def close(self) -> None:
         """Let go of everything. Idempotent."""

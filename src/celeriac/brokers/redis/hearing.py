@@ -16,7 +16,6 @@ from contextlib import suppress
 import msgspec
 from msgspec import Struct
 from redis import exceptions as driver
-from redis.connection import Connection
 
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.redis import envelope
@@ -24,7 +23,8 @@ from celeriac.brokers.redis.fanout import bindings
 from celeriac.brokers.redis.posting import Posting, is_own, scripted
 from celeriac.exceptions import OperationalError
 from celeriac.queues import Queue
-from celeriac.redis.link import Link, socket_of
+from celeriac.redis.feed import Feed
+from celeriac.redis.link import Link
 from celeriac.redis.scripts import script
 from celeriac.service import Service
 
@@ -108,32 +108,33 @@ class Hearing(Service):
 
     def _listen(self) -> None:
         """Listen until told to stop. Raises OperationalError."""
-        connection = self._link.connect(protocol=2)
+        feed = Feed(self._link)
         try:
-            connection.send_command("PSUBSCRIBE", *self._queues)
+            feed.send("PSUBSCRIBE", *self._queues)
             asked = False
             while not self.stopping:
-                if connection.can_read(0) or self._wait(SIGN_OF_LIFE, connection):
-                    self._take_in(connection.read_response(disconnect_on_error=False))
+                if self._wait(SIGN_OF_LIFE, feed):
+                    for reply in feed.receive():
+                        self._take_in(reply)
                     self._deliver()
                     asked = False
                 elif not self.stopping:
                     if asked:
                         raise driver.TimeoutError("the connection has gone silent")
-                    connection.send_command("PING")
+                    feed.send("PING")
                     asked = True
         except (driver.RedisError, OSError) as error:
             raise self._link.failure(error) from error
         finally:
             self._listening.clear()
-            connection.disconnect()
+            feed.close()
 
-    def _wait(self, timeout: float, connection: Connection | None = None) -> bool:
-        """Wait that long for the connection, or until woken; return whether it has something."""
+    def _wait(self, timeout: float, feed: Feed | None = None) -> bool:
+        """Wait that long for the feed, or until woken; return whether it has something."""
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
-        if connection is not None:
-            poll.register(socket_of(connection), select.POLLIN)
+        if feed is not None:
+            poll.register(feed, select.POLLIN)
         ready = [descriptor for descriptor, _ in poll.poll(timeout * 1000)]
         if self._bell in ready:
             os.eventfd_read(self._bell)
@@ -141,6 +142,8 @@ class Hearing(Service):
 
     def _take_in(self, reply: object) -> None:
         """Note a message for each of its queues."""
+        if isinstance(reply, driver.ResponseError):
+            raise reply
         match reply:
             case [b"psubscribe", *_, count] if count == len(self._queues):
                 self._listening.set()
