@@ -9,6 +9,7 @@ DEV := $(ENV)/.celeriac-dev
 SERVERS := $(ENV)/.celeriac-servers
 FUZZING := $(ENV)/.celeriac-fuzz
 SERVICES := $(ENV)/.celeriac-services
+BENCH := $(ENV)/.celeriac-bench
 # A real Celery, which the tests of tests/interop speak to; apart, since it is no dependency of ours.
 CELERY_ENV := .interop-env
 CELERY := $(CELERY_ENV)/.celeriac-peer
@@ -18,6 +19,10 @@ TESTS := $(wildcard $(addprefix tests/,unit contract fuzz integration faults int
 
 # More options for pytest: make unit PYTEST="-k settlement -x"
 PYTEST ?=
+# What is measured, and how: one round of the short form; python -m benchmarks --help has the rest.
+BENCHMARKS ?= --rounds 1
+# What is profiled: python -m benchmarks.profile --help.
+PROFILE ?=
 # Seconds for each target of make fuzz; there are 15, and two run side by side.
 FUZZ_SECONDS ?= 60
 DOCS_OUTPUT := docs/_build/html
@@ -31,7 +36,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .DELETE_ON_ERROR:
 # The parts of `test` run one after the other, also under `make -j`: they share two cores and a screen.
 .NOTPARALLEL:
-.PHONY: help env services demo test check bench docs format lint types architecture \
+.PHONY: help env services demo test check bench profile docs format lint types architecture \
         unit contract integration faults interop chaos fuzz fix dist clean
 
 help: ## Say what there is to make
@@ -45,9 +50,11 @@ test: $(DEV) format lint types docs $(SERVICES) $(CELERY) ## Check everything, t
 
 check: $(DEV) format lint types architecture ## Check format, lint, types and architecture; run no other test
 
-bench: $(SERVERS) ## Measure Celeriac beside Celery on this machine
-	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks drain payload enqueue round_trip --broker redis
+bench: $(BENCH) ## Measure Celeriac beside other task queues: make bench BENCHMARKS="all --broker amqp --report"
+	$(BIN)/python -m benchmarks $(BENCHMARKS)
+
+profile: $(BENCH) ## See where the time of caller, parent and child goes, as flame graphs
+	$(BIN)/python -m benchmarks.profile $(PROFILE)
 
 docs: $(DEV) ## Build the documentation into docs/_build/html, warnings as errors
 	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --fresh-env --quiet -b html docs $(DOCS_OUTPUT)
@@ -103,6 +110,10 @@ $(RUNTIME): pyproject.toml
 $(SERVERS): pyproject.toml
 	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable '.[amqp,redis]'
 	@touch $@ $(RUNTIME)
+
+$(BENCH): pyproject.toml
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable '.[amqp,bench,redis]'
+	@touch $@ $(SERVERS) $(RUNTIME)
 
 $(DEV): pyproject.toml
 	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(ENV) --editable '.[dev]'

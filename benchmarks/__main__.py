@@ -1,7 +1,7 @@
 """The command: `python -m benchmarks [WORKLOAD ...]`.
 
-Prints progress to standard error and the table to standard output. The exit status is 1 when
-something could not be measured; a missed goal is a result like any other.
+Prints progress to standard error and tables to standard output. The exit status is 1 when something
+could not be measured; a missed goal is a result like any other.
 """
 
 import argparse
@@ -14,14 +14,14 @@ from types import FrameType
 from benchmarks import environment, facts, report, systems
 from benchmarks.errors import BenchmarkError
 from benchmarks.paths import REPORTS, ROOT
-from benchmarks.redis_server import RedisServer, redis_server
 from benchmarks.run import Series, run
-from benchmarks.systems import CELERIAC, CELERY, System
+from benchmarks.servers import Servers
+from benchmarks.systems import CELERIAC, PEERS, System
 from benchmarks.workload import Effort, Workload
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import SHORT, WORKLOADS
 
 ROUNDS = 3
-BROKERS = ("sqlite", "redis", "amqp")
+KINDS = ("redis", "amqp", "sqlite")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,79 +40,72 @@ def _parser() -> argparse.ArgumentParser:
     names = "\n".join(f"  {each.name:12} {each.summary}" for each in WORKLOADS.values())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure Celeriac, on SQLite or Redis, beside Celery on Redis.",
-        epilog=f"workloads, all by default:\n{names}",
+        description="Measure Celeriac beside other task queues.",
+        epilog=f"workloads, `all` for every one; without any, {', '.join(SHORT)}:\n{names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="what to measure")
+    parser.add_argument(
+        "--broker", choices=KINDS, default=KINDS[0], help="on what (default %(default)s)"
+    )
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        choices=tuple(PEERS),
+        default=(),
+        help="measure these; by default all that know the broker, and Celery on Redis",
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of a tenth, for a look")
-    parser.add_argument("--report", action="store_true", help="write a dated report as well")
     parser.add_argument(
-        "--systems", nargs="+", choices=systems.NAMES, default=systems.NAMES, help="measure these"
-    )
-    parser.add_argument(
-        "--broker",
-        choices=BROKERS,
-        default=BROKERS[0],
-        help="of Celeriac (default %(default)s); amqp is that of both, with results in Redis",
-    )
-    parser.add_argument(
-        "--rabbit", metavar="URL", help="of a RabbitMQ server, and an empty virtual host, for amqp"
+        "--report", action="store_true", help="write tables and plots into docs/benchmarks, too"
     )
     return parser
 
 
 def _measure(options: argparse.Namespace, cleanup: contextlib.ExitStack) -> int:
     """Prepare, run all workloads, print, and write the report if wanted."""
-    chosen = [_workload(name) for name in options.workloads] or list(WORKLOADS.values())
+    chosen = _workloads(options.workloads)
     effort = Effort(quick=options.quick)
-    on_servers = options.broker != "sqlite"
-    if options.broker == "amqp" and not options.rabbit:
-        raise BenchmarkError(
-            "--broker amqp needs the URL of a RabbitMQ server: --rabbit amqp://..."
-        )
-    rabbit = options.rabbit if options.broker == "amqp" else None
-    needed = on_servers or CELERY in options.systems
-    redis_program = environment.ensure_redis() if needed else None
-    server = redis_program and cleanup.enter_context(redis_server(redis_program))
-    under_test = _systems(options.systems, server or None, on_servers, rabbit)
+    under_test = _systems(options.systems, options.broker, Servers(cleanup))
     rounds = 1 if options.quick else options.rounds
-    known = facts.gather(under_test, redis_program)
-    known["broker of celeriac"] = options.broker
+    known = facts.gather(under_test)
     known["effort"] = "quick: a tenth" if effort.quick else f"full, {rounds} rounds"
     series = [run(workload, under_test, rounds, effort) for workload in chosen]
-    return _show(series, known, write=options.report)
+    known["load after"] = facts.load()
+    return _show(series, known, options)
 
 
-def _workload(name: str) -> Workload:
-    if name in WORKLOADS:
-        return WORKLOADS[name]
-    raise BenchmarkError(f"no workload is called {name!r}; there are: {', '.join(WORKLOADS)}")
+def _workloads(names: Sequence[str]) -> list[Workload]:
+    if "all" in names:
+        return list(WORKLOADS.values())
+    unknown = [name for name in names if name not in WORKLOADS]
+    if unknown:
+        raise BenchmarkError(
+            f"no workload is called {unknown[0]!r}; there are: {', '.join(WORKLOADS)}"
+        )
+    return [WORKLOADS[name] for name in names or SHORT]
 
 
-def _systems(
-    names: Sequence[str], redis: RedisServer | None, on_servers: bool, rabbit: str | None
-) -> list[System]:
+def _systems(names: Sequence[str], kind: systems.Kind, servers: Servers) -> list[System]:
     """The systems by name, ready to be measured, always in the same order."""
-    found: list[System] = []
-    if CELERIAC in names:
-        environment.require_celeriac()
-        found.append(systems.celeriac(redis if on_servers else None, rabbit))
-    if CELERY in names and redis is not None:
-        environment.ensure_celery()
-        found.append(systems.celery(redis, rabbit))
+    found = systems.chosen(names, kind, servers)
+    for each in found:
+        if each.name == CELERIAC:
+            environment.require_celeriac()
+        else:
+            environment.ensure_peer(each.name, each.peer.requirements)
     return found
 
 
-def _show(series: Sequence[Series], known: dict[str, str], *, write: bool) -> int:
-    """Print the table and the failures; returns the exit status."""
-    print(report.table(report.rows(series)))
+def _show(series: Sequence[Series], known: dict[str, str], options: argparse.Namespace) -> int:
+    """Print tables and failures; returns the exit status."""
+    print(report.text(series))
     problems = report.failures(series)
     for problem in problems:
         print(f"\nfailed: {problem}", file=sys.stderr)
-    if write:
-        for path in report.write(REPORTS, known, series):
+    if options.report:
+        for path in report.write(REPORTS, options.broker, known, series):
             print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
     return 1 if problems else 0
 

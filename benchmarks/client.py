@@ -30,21 +30,20 @@ Answer = dict[str, Any]
 
 
 def fill(module: Any, count: str, batch: str) -> Answer:
-    """Enqueue `count` no-ops; answers ids out of the whole length, to check results by."""
-    ids = module.send_many(int(count), int(batch))
-    return {"ids": [*ids[:: len(ids) // CHECKED + 1], ids[-1]]}
+    """Enqueue `count` no-ops; answers handles out of the whole length, to check results by."""
+    handles = module.send_many(int(count), int(batch))
+    return {"handles": [*handles[:: len(handles) // CHECKED + 1], handles[-1]]}
 
 
 def fill_payload(module: Any, count: str, size: str) -> Answer:
     """Enqueue `count` tasks that are given a text of so many characters and return it."""
     text = "x" * int(size)
-    return {"ids": [module.echo.delay(number, text).id for number in range(int(count))]}
+    return {"handles": [module.send_echo(number, text) for number in range(int(count))]}
 
 
-def check_payload(module: Any, task_id: str, size: str) -> Answer:
+def check_payload(module: Any, handle: str, size: str) -> Answer:
     """Fetch the stored result of one of them; fails when it is not the text."""
-    value = module.app.AsyncResult(task_id).get(timeout=TIMEOUT)
-    if value != "x" * int(size):
+    if module.result(handle, TIMEOUT) != "x" * int(size):
         raise SystemExit("a result is not the text that was sent")
     return {"checked": 1}
 
@@ -53,7 +52,7 @@ def bare_lpush(module: Any, count: str) -> Answer:
     """Time `count` calls of the driver's own LPUSH, each with a message as the library wrote it."""
     import redis
 
-    module.add.delay(1, 2)
+    module.send(1, 2)
     server = redis.Redis.from_url(os.environ["BENCH_BROKER"])
     message = server.lindex("celery", 0)
     if message is None:
@@ -64,17 +63,33 @@ def bare_lpush(module: Any, count: str) -> Answer:
 
 
 def enqueue(module: Any, count: str) -> Answer:
-    """Time `count` calls of delay()."""
-    delay = module.add.delay
+    """Time `count` calls of the library, one at a time."""
     for _ in range(WARM_UP):
-        delay(1, 2)
-    return _timed(lambda: [delay(1, 2) for _ in range(int(count))])
+        module.send(1, 2)
+    return _timed(lambda: [module.send(1, 2) for _ in range(int(count))])
 
 
 def enqueue_many(module: Any, count: str, batch: str) -> Answer:
     """Time enqueueing `count` tasks, `batch` in each call."""
     module.send_many(WARM_UP, WARM_UP)
     return _timed(lambda: module.send_many(int(count), int(batch)))
+
+
+def enqueue_together(module: Any, count: str, width: str) -> Answer:
+    """Time enqueueing `count` tasks from coroutines, `width` at a time."""
+    module.send_together(WARM_UP, WARM_UP)
+    return _timed(lambda: module.send_together(int(count), int(width)))
+
+
+def load(module: Any, rate: str, seconds: str) -> Answer:
+    """Enqueue no-ops at a steady rate for so long; answers how many."""
+    begin, sent = time.perf_counter(), 0
+    while (now := time.perf_counter() - begin) < float(seconds):
+        while sent < now * float(rate):
+            module.send(0, 0)
+            sent += 1
+        time.sleep(0.001)
+    return {"sent": sent}
 
 
 def _timed(work: Callable[[], object]) -> Answer:
@@ -85,16 +100,16 @@ def _timed(work: Callable[[], object]) -> Answer:
 
 def round_trip(module: Any, count: str) -> Answer:
     """Time `count` round trips, one at a time: seconds from the call to the value."""
-    trip = _trip(module.add)
+    trip = _trip(module)
     for _ in range(WARM_UP):
         trip()
     return {"seconds": [trip() for _ in range(int(count))]}
 
 
-def _trip(add: Any) -> Callable[[], float]:
+def _trip(module: Any) -> Callable[[], float]:
     def trip() -> float:
         start = time.perf_counter()
-        value = add.delay(1, 2).get(timeout=TIMEOUT)
+        value = module.result(module.send(1, 2), TIMEOUT)
         seconds = time.perf_counter() - start
         _expect([value])
         return seconds
@@ -114,21 +129,21 @@ def doorbell(module: Any, count: str, interval: str) -> Answer:
     for number in range(WARM_UP + int(count)):
         time.sleep(float(interval) * pauses.uniform(0.5, 1.5))
         called.append(time.monotonic_ns())
-        module.ring.delay(number)
+        module.send_ring(number)
         returned.append(time.monotonic_ns())
     return {"called": called, "returned": returned, "skip": WARM_UP}
 
 
 def countdown(module: Any, count: str, seconds: str) -> Answer:
     """Enqueue `count` tasks that are due in `seconds` seconds."""
-    add, due = module.add, int(seconds)
-    return _timed(lambda: [add.apply_async((1, 2), countdown=due) for _ in range(int(count))])
+    due = int(seconds)
+    return _timed(lambda: [module.send_later(due) for _ in range(int(count))])
 
 
-def check(module: Any, *ids: str) -> Answer:
+def check(module: Any, *handles: str) -> Answer:
     """Fetch the stored results of no-ops; fails when one is missing or wrong."""
-    _expect([module.app.AsyncResult(task_id).get(timeout=TIMEOUT) for task_id in ids])
-    return {"checked": len(ids)}
+    _expect([module.result(handle, TIMEOUT) for handle in handles])
+    return {"checked": len(handles)}
 
 
 def _expect(values: list[object]) -> None:
@@ -145,6 +160,8 @@ ACTIONS: dict[str, Callable[..., Answer]] = {
         bare_lpush,
         enqueue,
         enqueue_many,
+        enqueue_together,
+        load,
         round_trip,
         doorbell,
         countdown,

@@ -1,6 +1,6 @@
-"""Brings what the Celery side needs: an environment of its own, and the program redis-server.
+"""Brings what is measured: an environment for each peer, and the programs of servers.
 
-Both are made once and kept. Nothing is installed into the environment that runs the suite.
+Each is made once and kept. Nothing is installed into the environment that runs the suite.
 """
 
 import importlib.util
@@ -8,16 +8,21 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.paths import CELERY_ENVIRONMENT
-
-CELERY_VERSION = "5.7.0"
-REQUIREMENTS = (f"celery[redis]=={CELERY_VERSION}", "hiredis")
-"""hiredis is optional for Celery, and speeds it up: the peer is measured at its best."""
+from benchmarks.paths import ENVIRONMENTS
 
 _INSTALL_TIMEOUT = 600.0
-_INSTALL_REDIS = "install it, for example with: apt-get install redis-server"
+_PACKAGES = {
+    "redis-server": "redis-server",
+    "rabbitmq-server": "rabbitmq-server",
+    "postgres": "postgresql",
+}
+"""Debian's packages of servers, by program."""
+_ELSEWHERE = ("/usr/sbin", "/usr/lib/rabbitmq/bin")
+_MADE_FOR = "requirements.txt"
 
 
 def require_celeriac() -> None:
@@ -29,56 +34,67 @@ def require_celeriac() -> None:
     if found is None:
         raise BenchmarkError(
             f"Celeriac cannot be imported by {sys.executable}; install it there with"
-            " `pip install -e .`, or measure Celery alone with `--systems celery`"
+            " `pip install -e .`, or measure others alone with `--systems celery`"
         )
 
 
-def ensure_celery() -> None:
-    """Make Celery's environment unless it is there already; raises BenchmarkError on failure."""
-    python = str(CELERY_ENVIRONMENT / "bin" / "python")
-    if _celery_version(python) == CELERY_VERSION:
+def ensure_peer(name: str, requirements: Sequence[str]) -> None:
+    """Make a peer's environment unless it is there already. Raises BenchmarkError."""
+    folder = ENVIRONMENTS / name
+    wanted = "".join(f"{line}\n" for line in requirements)
+    made_for = folder / _MADE_FOR
+    if made_for.exists() and made_for.read_text() == wanted:
         return
-    print(f"installing Celery {CELERY_VERSION} into {CELERY_ENVIRONMENT.name}/", file=sys.stderr)
-    _install([sys.executable, "-m", "venv", "--clear", str(CELERY_ENVIRONMENT)])
-    _install([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS])
+    print(f"installing {' '.join(requirements)} into {folder.name}/", file=sys.stderr)
+    _install([sys.executable, "-m", "venv", "--clear", str(folder)])
+    _install([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *requirements])
+    made_for.write_text(wanted)
 
 
-def _celery_version(python: str) -> str | None:
-    code = "import celery, hiredis, redis; print(celery.__version__)"
-    try:
-        done = subprocess.run(
-            [python, "-c", code], capture_output=True, text=True, timeout=60, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def ensure_redis() -> str:
-    """Find redis-server, and install it first if it is missing and we are root.
+def ensure_program(name: str) -> str:
+    """Find the program of a server, and install it first if it is missing and we are root.
 
     Raises BenchmarkError, saying how to install it, where that is not possible.
     """
-    if found := shutil.which("redis-server"):
+    if found := _find(name):
         return found
+    package = _PACKAGES[name]
+    advice = f"install it, for example with: apt-get install {package}"
     installer = shutil.which("apt-get")
     if os.geteuid() != 0 or installer is None:
-        raise BenchmarkError(f"redis-server is not installed; {_INSTALL_REDIS}")
+        raise BenchmarkError(f"{name} is not installed; {advice}")
     _install([installer, "update", "-q"])
     wait = "DPkg::Lock::Timeout=120"
-    _install(
-        [installer, "install", "-q", "-y", "--no-install-recommends", "-o", wait, "redis-server"]
-    )
-    if found := shutil.which("redis-server"):
+    _install([installer, "install", "-q", "-y", "--no-install-recommends", "-o", wait, package])
+    if found := _find(name):
         return found
-    raise BenchmarkError(f"redis-server is still not on the PATH; {_INSTALL_REDIS}")
+    raise BenchmarkError(f"{name} is still not there; {advice}")
+
+
+def _find(name: str) -> str | None:
+    # Where a package keeps all of its programs comes first.
+    path = ":".join((*_postgres_folders(), os.environ.get("PATH", ""), *_ELSEWHERE))
+    return shutil.which(name, path=path)
+
+
+def _postgres_folders() -> list[str]:
+    """Debian keeps each version of PostgreSQL in a folder of its own; the newest comes first."""
+    return [
+        str(folder) for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    ]
 
 
 def _install(command: list[str]) -> None:
     line = " ".join(command)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         subprocess.run(
-            command, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT, check=True
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_INSTALL_TIMEOUT,
+            check=True,
         )
     except subprocess.CalledProcessError as error:
         message = f"`{line}` failed; run it by hand. It said:\n{error.stderr[-2000:]}"

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.environment import ensure_program
 from benchmarks.paths import ROOT
 from benchmarks.systems import System
 
@@ -23,13 +24,13 @@ for name in sys.argv[1:]:
 """
 
 
-def gather(systems: Sequence[System], redis_program: str | None) -> dict[str, str]:
+def gather(systems: Sequence[System]) -> dict[str, str]:
     """Facts by name, in the order of showing them."""
     facts = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _output("git", "-C", str(ROOT), "describe", "--always", "--dirty") or "none",
         "cores": str(os.cpu_count()),
-        "load before": f"{os.getloadavg()[0]:.2f}",
+        "load before": load(),
         "processor": _processor(),
         "memory": _memory(),
         "system": f"{platform.system()} {platform.release()}",
@@ -37,12 +38,23 @@ def gather(systems: Sequence[System], redis_program: str | None) -> dict[str, st
         "sqlite": sqlite3.sqlite_version,
         "file system": _file_system(Path(tempfile.gettempdir())),
     }
-    if redis_program:
-        facts["redis-server"] = _redis_version(redis_program)
+    kinds = {system.kind for system in systems}
+    if kinds & {"redis", "amqp"}:
+        facts["redis-server"] = _redis_version()
+    if "amqp" in kinds:
+        facts["rabbitmq-server"] = _debian_version("rabbitmq-server")
+    if "postgres" in kinds:
+        facts["postgresql"] = _debian_version("postgresql")
     for system in systems:
-        found = _output(system.python, "-c", _VERSIONS, *system.packages)
-        facts[f"{system.name} environment"] = ", ".join(found.splitlines())
+        names = [name.partition("==")[0].partition("[")[0] for name in system.peer.requirements]
+        found = _output(system.peer.python, "-c", _VERSIONS, *(names or ["celeriac", "msgspec"]))
+        facts[system.name] = f"{', '.join(found.splitlines())}; on {system.kind}"
     return facts
+
+
+def load() -> str:
+    """Return how many processes wanted to run during the last minute."""
+    return f"{os.getloadavg()[0]:.2f}"
 
 
 def _output(*command: str) -> str:
@@ -54,10 +66,14 @@ def _output(*command: str) -> str:
     return done.stdout.strip()
 
 
-def _redis_version(program: str) -> str:
+def _redis_version() -> str:
     """Find the number in a line like `Redis server v=7.0.15 sha=...`."""
-    words = _output(program, "--version").split()
+    words = _output(ensure_program("redis-server"), "--version").split()
     return next((word[2:] for word in words if word.startswith("v=")), "unknown")
+
+
+def _debian_version(package: str) -> str:
+    return _output("dpkg-query", "-W", "-f", "${Version}", package) or "unknown"
 
 
 def _processor() -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 """The root of the repository; every process of a measurement starts here."""
 
-CELERY_ENVIRONMENT = ROOT / ".bench-env"
-"""Celery's own virtual environment; made on first use, not under version control."""
+ENVIRONMENTS = ROOT / ".bench-env"
+"""Virtual environments of the peers; made on first use, not under version control."""
 
-REPORTS = ROOT / "benchmarks" / "reports"
-"""Where `--report` writes."""
+REPORTS = ROOT / "docs" / "benchmarks"
+"""Where ``--report`` writes."""

@@ -1,4 +1,4 @@
-"""Turns numbers into a table, and table and numbers into a dated report.
+"""Turns numbers into tables, and tables, plots and numbers into a report.
 
 A ratio is the median of the ratios within each round, and says how many times better Celeriac is.
 """
@@ -13,87 +13,84 @@ from benchmarks.run import Series
 from benchmarks.systems import CELERIAC, CELERY
 from benchmarks.workload import Metric
 
-HEADINGS = ("workload", "metric", "unit", CELERIAC, CELERY, "ratio", "goal", "")
 _MISSING = "-"
-_LEFT = {0, 1, 2, 7}
-"""Columns of words; the others hold numbers."""
 
 Row = tuple[str, ...]
 
 
-def rows(series: Sequence[Series]) -> list[Row]:
-    """One row a metric, as text."""
-    return [_row(each, metric) for each in series for metric in each.workload.metrics]
+# -- tables: a row for each system -----------------------------------------------------------------
 
 
-def _row(series: Series, metric: Metric) -> Row:
+def rows(series: Series) -> list[Row]:
+    """The table of a workload: headings first, then a row for each system that took part."""
+    metrics = series.workload.metrics
+    headings = ("", *(f"{metric.name} ({metric.unit})".replace(" ()", "") for metric in metrics))
+    names = dict.fromkeys(name for metric in metrics for name in series.samples[metric.name])
+    return [headings, *((name, *(_cell(series, m, name) for m in metrics)) for name in names)]
+
+
+def _cell(series: Series, metric: Metric, name: str) -> str:
+    """The median with its extremes, and how many times better Celeriac is than this one."""
     samples = series.samples[metric.name]
-    ratio = _ratio(metric, samples)
-    return (
-        series.workload.name,
-        metric.name,
-        metric.unit,
-        _spread(metric, samples.get(CELERIAC)),
-        _spread(metric, samples.get(CELERY)),
-        _MISSING if ratio is None else f"{ratio:.2f} x",
-        _goal(metric),
-        _verdict(metric, samples.get(CELERIAC), ratio),
-    )
+    if name not in samples:
+        return _MISSING
+    found = _spread(metric, samples[name])
+    ratio = None if name == CELERIAC else ratio_to(metric, samples, name)
+    return found if ratio is None else f"{found}; {ratio:.1f}x"
 
 
-def _ratio(metric: Metric, samples: dict[str, list[float]]) -> float | None:
-    """The median over the rounds that both systems finished; None where there is none."""
-    pairs = zip(samples.get(CELERIAC, ()), samples.get(CELERY, ()), strict=False)
+def ratio_to(metric: Metric, samples: dict[str, list[float]], name: str) -> float | None:
+    """The median over the rounds that both finished; None where there is none."""
+    pairs = zip(samples.get(CELERIAC, ()), samples.get(name, ()), strict=False)
     ratios = [metric.ratio(mine, theirs) for mine, theirs in pairs] if metric.compare else []
     return statistics.median(ratios) if ratios else None
 
 
-def _spread(metric: Metric, values: list[float] | None) -> str:
-    """The median, and the extremes where there was more than one round."""
-    if not values:
-        return _MISSING
-    middle = _number(metric, statistics.median(values))
+def _spread(metric: Metric, values: Sequence[float]) -> str:
+    middle = f"{statistics.median(values):,.{metric.digits}f}"
     if len(values) == 1:
         return middle
-    return f"{middle} ({_number(metric, min(values))}-{_number(metric, max(values))})"
+    return f"{middle} ({min(values):,.{metric.digits}f}-{max(values):,.{metric.digits}f})"
 
 
-def _number(metric: Metric, value: float) -> str:
-    return f"{value:,.{metric.digits}f}"
+def goals(series: Sequence[Series]) -> list[str]:
+    """What Celeriac was to reach, a line for each goal."""
+    lines = []
+    for each in series:
+        for metric in each.workload.metrics:
+            samples = each.samples[metric.name]
+            if metric.goal is None or CELERIAC not in samples:
+                continue
+            if metric.goal.of == "ratio":
+                value, bound = (
+                    ratio_to(metric, samples, CELERY),
+                    f">= {metric.goal.bound:g} x Celery",
+                )
+            else:
+                value = statistics.median(samples[CELERIAC])
+                bound = f"{'>=' if metric.better == 'higher' else '<='} {metric.goal.bound:g}"
+            if value is not None:
+                verdict = "met" if metric.met(value) else "missed"
+                what = f"{each.workload.name}, {metric.name}"
+                lines.append(f"{what}: {value:,.{metric.digits or 1}f}, goal {bound}: {verdict}")
+    return lines
 
 
-def _goal(metric: Metric) -> str:
-    if metric.goal is None:
-        return _MISSING
-    if metric.goal.of == "ratio":
-        return f">= {metric.goal.bound:g} x"
-    return f"{'>=' if metric.better == 'higher' else '<='} {metric.goal.bound:g}"
+def text(series: Sequence[Series]) -> str:
+    """All tables, in columns for a terminal."""
+    parts = [
+        f"{each.workload.name}: {each.workload.summary}\n{_columns(rows(each))}" for each in series
+    ]
+    return "\n\n".join([*parts, "\n".join(goals(series))])
 
 
-def _verdict(metric: Metric, values: list[float] | None, ratio: float | None) -> str:
-    """Say whether the goal was met; nothing where there is no goal or no number."""
-    if metric.goal is None or not values:
-        return ""
-    value = ratio if metric.goal.of == "ratio" else statistics.median(values)
-    if value is None:
-        return ""
-    return "met" if metric.met(value) else "missed"
-
-
-def table(lines: Sequence[Row]) -> str:
-    """The rows under their headings, in columns for a terminal."""
-    cells = [HEADINGS, *lines]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
-    rule = tuple("-" * width for width in widths)
-    return "\n".join(_aligned(row, widths) for row in (HEADINGS, rule, *lines))
-
-
-def _aligned(row: Row, widths: Sequence[int]) -> str:
-    padded = (
-        text.ljust(width) if column in _LEFT else text.rjust(width)
-        for column, (text, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join(padded).rstrip()
+def _columns(table: Sequence[Row]) -> str:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return "\n".join(lines)
 
 
 def failures(series: Sequence[Series]) -> list[str]:
@@ -105,14 +102,29 @@ def failures(series: Sequence[Series]) -> list[str]:
     ]
 
 
-def write(folder: Path, facts: dict[str, str], series: Sequence[Series]) -> list[Path]:
-    """Write the report as JSON and as Markdown, named by its date; returns both paths."""
-    folder.mkdir(exist_ok=True)
-    stem = facts["date"][:16].replace(":", "")
-    document, page = folder / f"{stem}.json", folder / f"{stem}.md"
+# -- the report ------------------------------------------------------------------------------------
+
+
+def write(
+    folder: Path, broker: str, facts: dict[str, str], series: Sequence[Series]
+) -> Iterator[Path]:
+    """Write numbers, page and plots of a broker, over those of the run before; yield their paths."""
+    # Only a report needs it.
+    from benchmarks import plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"{broker}*"):
+        old.unlink()
+    document, page = folder / f"{broker}.json", folder / f"{broker}.md"
     document.write_bytes(msgspec.json.format(msgspec.json.encode(_document(facts, series))) + b"\n")
-    page.write_text("\n".join(_page(facts, series)) + "\n")
-    return [document, page]
+    yield document
+    drawn: dict[str, str] = {}
+    for each in series:
+        for path in plots.draw(each, folder / f"{broker}-{each.workload.name}"):
+            drawn[each.workload.name] = path.with_suffix(".svg").name
+            yield path
+    page.write_text("\n".join(_page(broker, facts, series, drawn)) + "\n")
+    yield page
 
 
 def _document(facts: dict[str, str], series: Sequence[Series]) -> dict[str, object]:
@@ -124,7 +136,6 @@ def _document(facts: dict[str, str], series: Sequence[Series]) -> dict[str, obje
             "unit": metric.unit,
             "better": metric.better,
             "rounds": each.samples[metric.name],
-            "ratio": _ratio(metric, each.samples[metric.name]),
         }
         for each in series
         for metric in each.workload.metrics
@@ -132,19 +143,31 @@ def _document(facts: dict[str, str], series: Sequence[Series]) -> dict[str, obje
     return {"facts": facts, "measured": measured, "failures": failures(series)}
 
 
-def _page(facts: dict[str, str], series: Sequence[Series]) -> Iterator[str]:
-    yield f"# Benchmarks, {facts['date'][:10]}"
+_TITLES = {"redis": "Redis", "amqp": "RabbitMQ", "sqlite": "the embedded SQLite file"}
+
+
+def _page(
+    broker: str, facts: dict[str, str], series: Sequence[Series], drawn: dict[str, str]
+) -> Iterator[str]:
+    yield f"# Measured on {_TITLES[broker]}"
     yield ""
-    yield "Medians (lowest-highest); the ratio says how many times better Celeriac is."
-    yield "How it was measured: `benchmarks/README.md`; single numbers: the JSON file beside this."
-    yield ""
-    yield _markdown(HEADINGS)
-    yield _markdown(tuple("---" if column in _LEFT else "---:" for column in range(len(HEADINGS))))
-    yield from (_markdown(row) for row in rows(series))
+    yield "Written by the benchmark suite; by hand it is changed in vain. Medians (lowest-highest) of"
+    yield "the rounds; `x` says how many times better Celeriac is. Every single number is in"
+    yield f"`{broker}.json` beside this page, what is measured and how in `benchmarks/README.md`."
     for each in series:
-        yield from ("", f"- `{each.workload.name}`: {each.workload.summary}")
-    for message in failures(series):
-        yield from ("", "Failed:", "", "```", message, "```")
+        name = each.workload.name
+        summary = each.workload.summary
+        yield from ("", f"## {name}", "", f"{summary[0].upper()}{summary[1:]}.", "")
+        headings, *rest = rows(each)
+        yield _markdown(headings)
+        yield _markdown(("---", *("---:" for _ in headings[1:])))
+        yield from map(_markdown, rest)
+        if name in drawn:
+            yield from ("", f"![{name}]({drawn[name]})")
+        if each.unable:
+            yield from ("", f"Cannot do this: {', '.join(sorted(each.unable))}.")
+    if failed := failures(series):
+        yield from ("", "## Failed", "", "```", *failed, "```")
     yield from ("", "## Where", "")
     yield from (f"- {name}: {value}" for name, value in facts.items())
 

@@ -1,4 +1,4 @@
-"""Runs workloads on the systems in turn, A B A B, and keeps every number.
+"""Runs workloads on the systems in turn, A B C A B C, and keeps every number.
 
 A workload that fails on one system is noted and not tried again on it; the rest goes on.
 """
@@ -10,7 +10,7 @@ import msgspec
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.systems import System
-from benchmarks.workload import Effort, Workload
+from benchmarks.workload import Effort, NotSupported, Workload
 
 Samples = dict[str, dict[str, list[float]]]
 """Numbers in the order of rounds, by metric and system."""
@@ -23,17 +23,22 @@ class Series(msgspec.Struct, frozen=True):
     samples: Samples
     failures: dict[str, str]
     """What went wrong, by system."""
+    unable: set[str]
+    """Systems that cannot do it."""
 
 
 def run(workload: Workload, systems: Sequence[System], rounds: int, effort: Effort) -> Series:
     """Measure a workload; never raises BenchmarkError."""
-    series = Series(workload, {metric.name: {} for metric in workload.metrics}, {})
+    series = Series(workload, {metric.name: {} for metric in workload.metrics}, {}, set())
     for number, system in _turns(workload, systems, rounds):
-        if system.name in series.failures:
+        if system.name in series.failures or system.name in series.unable:
             continue
         print(f"{workload.name}, round {number}: {system.name}", file=sys.stderr, flush=True)
         try:
             numbers = workload.measure(system, effort)
+        except NotSupported:
+            series.unable.add(system.name)
+            continue
         except BenchmarkError as error:
             series.failures[system.name] = str(error)
             continue

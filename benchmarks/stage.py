@@ -61,39 +61,55 @@ class Worker:
 class Stage:
     """Fresh state of one system under test; made by `stage()`."""
 
-    def __init__(self, system: System, folder: Path) -> None:
+    def __init__(self, system: System, folder: Path, results: bool, waits: bool) -> None:
         self.system = system
         self.marks = str(folder / "marks")
         self.log = folder / "worker.log"
-        self._environment = _environment(system, folder, self.marks)
+        self.broker = system.address(folder)
+        self._environment = _environment(self.marks, folder) | {
+            "BENCH_BROKER": self.broker,
+            "BENCH_BACKEND": system.results(folder) if results else "",
+            "BENCH_WAITS": "1" if waits else "",
+        }
 
     def client(self, action: str, *arguments: object) -> dict[str, Any]:
         """Run one action of `benchmarks.client` and return its answer."""
-        command = [self.system.python, "-m", "benchmarks.client", action, self.system.module]
-        command += [str(argument) for argument in arguments]
+        return self.answer(self.start_client(action, *arguments), action)
+
+    def start_client(self, action: str, *arguments: object) -> "subprocess.Popen[str]":
+        """Start an action, whose ``answer`` is to be fetched."""
+        peer = self.system.peer
+        command = [peer.python, "-m", "benchmarks.client", action, peer.module]
+        return subprocess.Popen(
+            [*command, *map(str, arguments)],
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def answer(self, client: "subprocess.Popen[str]", action: str) -> dict[str, Any]:
+        """Wait for an action, and return its answer. Raises BenchmarkError."""
+        name = self.system.name
         try:
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=self._environment,
-                capture_output=True,
-                timeout=CLIENT_TIMEOUT,
-                check=True,
-            )
+            out, err = client.communicate(timeout=CLIENT_TIMEOUT)
         except subprocess.TimeoutExpired as error:
-            message = f"{self.system.name} client: {action} took over {CLIENT_TIMEOUT:g} s"
+            message = f"{name} client: {action} took over {CLIENT_TIMEOUT:g} s"
             raise BenchmarkError(message) from error
-        except subprocess.CalledProcessError as error:
-            tail = error.stderr.decode(errors="replace")[-_TAIL:]
-            message = f"{self.system.name} client: {action} failed. It said:\n{tail}"
-            raise BenchmarkError(message) from error
-        answer: dict[str, Any] = json.loads(done.stdout)
+        finally:
+            client.kill()
+            client.wait()
+        if client.returncode:
+            raise BenchmarkError(f"{name} client: {action} failed. It said:\n{err[-_TAIL:]}")
+        answer: dict[str, Any] = json.loads(out)
         return answer
 
     @contextlib.contextmanager
     def worker(self, concurrency: int = 2) -> Iterator[Worker]:
         """Run a worker with so many processes; does not wait for it to be ready."""
-        command = self.system.worker_command(concurrency)
+        command = self.system.worker_command(concurrency, self.broker)
         with self.log.open("ab") as log:
             spawned = time.monotonic_ns()
             process = subprocess.Popen(
@@ -119,22 +135,23 @@ class Stage:
             yield worker
 
 
-def _environment(system: System, folder: Path, marks_file: str) -> dict[str, str]:
-    """The environment of every process on the stage; what configures either system is left out."""
+def _environment(marks_file: str, folder: Path) -> dict[str, str]:
+    """The environment of every process on the stage; what configures a library is left out."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("CELERY", "CELERIAC", "PYTHON", "BENCH_"))
     }
-    own = {marks.VARIABLE: marks_file, "CELERIAC_HOME": str(folder)}
-    urls = {"BENCH_BROKER": system.address(folder), "BENCH_BACKEND": system.results(folder)}
-    return kept | own | urls
+    return kept | {marks.VARIABLE: marks_file, "CELERIAC_HOME": str(folder)}
 
 
 @contextlib.contextmanager
-def stage(system: System) -> Iterator[Stage]:
-    """An empty broker and an empty folder for one measurement, both gone afterwards."""
+def stage(system: System, *, results: bool = True, waits: bool = False) -> Iterator[Stage]:
+    """An empty broker and an empty folder for one measurement, both gone afterwards.
+
+    Without ``results`` none are kept; ``waits`` says that callers will wait for them.
+    """
     system.reset()
     with tempfile.TemporaryDirectory(prefix="celeriac-bench-") as folder:
-        yield Stage(system, Path(folder))
+        yield Stage(system, Path(folder), results, waits)
     system.reset()

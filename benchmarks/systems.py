@@ -1,95 +1,251 @@
-"""The two systems that are measured, as values: where they live, how a worker is started.
+"""The systems that are measured, as values: where they live, how a worker is started, what they can do.
 
-Celeriac on its embedded SQLite file or on Redis, and Celery on Redis: one private server for both.
-Starts no process.
+A system is a library with a broker. Celeriac runs in the environment of the suite; each peer in one of
+its own, with the versions that are pinned here. Starts no process.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from benchmarks.paths import CELERY_ENVIRONMENT
-from benchmarks.redis_server import RedisServer
+from benchmarks.paths import ENVIRONMENTS
+from benchmarks.servers import Servers
 
 CELERIAC = "celeriac"
 CELERY = "celery"
-NAMES = (CELERIAC, CELERY)
+
+Kind = Literal["sqlite", "redis", "amqp", "postgres"]
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """A library as it is known before anything runs."""
+
+    name: str
+    requirements: tuple[str, ...] = ()
+    """What is installed for it; the first is the library itself. Nothing for Celeriac."""
+    kinds: tuple[Kind, ...]
+    """Brokers that it is measured on; on the first where it has none of those asked for."""
+    worker: str
+    """How a worker is started: {n} is the number of processes, {app} the module, {broker} its URL."""
+    definition: str
+    """Source of a program that imports it and defines a task ``add``."""
+    share: float = 1.0
+    """Of the tasks that Celeriac is given in a workload, so that each takes about as long."""
+    stores: bool = True
+    """Whether it keeps results."""
+    bulk: bool = True
+    """Whether it has a call for many tasks."""
+    delays: bool = True
+    """Whether a task can be sent for later without another process."""
+    awaits: bool = False
+    """Whether it can enqueue from coroutines."""
+
+    @property
+    def module(self) -> str:
+        """The application written for it."""
+        return f"benchmarks.apps.{self.name}_app"
+
+    @property
+    def python(self) -> str:
+        """The interpreter of the environment that it is installed in."""
+        return (
+            str(ENVIRONMENTS / self.name / "bin" / "python")
+            if self.requirements
+            else sys.executable
+        )
+
+
+_CELERY_LIKE = """
+from {name} import {name_of_class}
+app = {name_of_class}("bench", broker="{url}", backend="{url}")
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+"""
+
+
+def _celery_like(name: str, url: str) -> str:
+    return _CELERY_LIKE.format(name=name, name_of_class="Celery", url=url)
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            name=CELERIAC,
+            kinds=("sqlite", "redis", "amqp"),
+            worker="celeriac -A {app}:app worker -c {n} -l WARNING",
+            definition=_celery_like(CELERIAC, "sqlite:////nowhere/bench.db"),
+            awaits=True,
+        ),
+        Peer(
+            name=CELERY,
+            # hiredis is optional for Celery, and speeds it up: the peer is measured at its best.
+            requirements=("celery[redis]==5.7.0", "hiredis==3.5.0"),
+            kinds=("redis", "amqp"),
+            worker="celery -A {app}:app worker -c {n} -l WARNING",
+            definition=_celery_like(CELERY, "redis://127.0.0.1:1/0"),
+            share=0.2,
+            bulk=False,
+        ),
+        Peer(
+            name="dramatiq",
+            requirements=("dramatiq[redis,rabbitmq]==2.2.1", "hiredis==3.5.0"),
+            kinds=("redis", "amqp"),
+            worker="dramatiq {app} -p {n} -t 8",
+            definition="import dramatiq\n@dramatiq.actor\ndef add(x, y):\n    return x + y\n",
+            share=0.4,
+            bulk=False,
+        ),
+        Peer(
+            name="taskiq",
+            requirements=(
+                "taskiq==0.13.0",
+                "taskiq-redis==1.2.4",
+                "taskiq-aio-pika==0.6.1",
+                "hiredis==3.5.0",
+            ),
+            kinds=("redis", "amqp"),
+            worker="taskiq worker {app}:broker -w {n} --log-level WARNING",
+            definition="from taskiq_redis import ListQueueBroker\n"
+            "broker = ListQueueBroker('redis://127.0.0.1:1/0')\n"
+            "@broker.task\nasync def add(x: int, y: int) -> int:\n    return x + y\n",
+            share=0.4,
+            bulk=False,
+            delays=False,
+            awaits=True,
+        ),
+        Peer(
+            name="huey",
+            requirements=("huey==3.5.4", "redis==8.1.0", "hiredis==3.5.0"),
+            kinds=("redis", "sqlite"),
+            worker="huey.bin.huey_consumer {app}.huey -w {n} -k process -q",
+            definition="from huey import RedisHuey\n"
+            "huey = RedisHuey('bench', url='redis://127.0.0.1:1/0')\n"
+            "@huey.task()\ndef add(x, y):\n    return x + y\n",
+            share=0.4,
+            bulk=False,
+        ),
+        Peer(
+            name="rq",
+            requirements=("rq==2.12.0", "redis==8.1.0", "hiredis==3.5.0"),
+            kinds=("redis",),
+            worker="rq.cli worker-pool -u {broker} -n {n} -l WARNING default",
+            definition="import redis, rq\nqueue = rq.Queue(connection=redis.Redis(port=1))\n"
+            "def add(x, y):\n    return x + y\n",
+            share=0.015,
+            delays=False,
+        ),
+        Peer(
+            name="arq",
+            requirements=("arq==0.25.0", "hiredis==3.5.0"),
+            kinds=("redis",),
+            worker="{app} {n}",
+            definition="import arq\nasync def add(ctx, x, y):\n    return x + y\n"
+            "class WorkerSettings:\n    functions = [add]\n",
+            share=0.1,
+            bulk=False,
+            awaits=True,
+        ),
+        Peer(
+            name="procrastinate",
+            requirements=("procrastinate==3.10.0", "psycopg[binary,pool]==3.3.9"),
+            kinds=("postgres",),
+            worker="procrastinate --app={app}.app worker -c {n}",
+            definition="import procrastinate\napp = procrastinate.App("
+            "connector=procrastinate.SyncPsycopgConnector())\n"
+            "@app.task\ndef add(x, y):\n    return x + y\n",
+            share=0.03,
+            stores=False,
+        ),
+    )
+}
 
 
 class System(msgspec.Struct, frozen=True, kw_only=True):
-    """A task queue under test."""
+    """A library with a broker, ready to be measured."""
 
-    name: str
-    """Its name, which is also its command (`python -m NAME`)."""
-    python: str
-    """The interpreter of the environment that it is installed in."""
-    module: str
-    """The benchmark application written for it."""
+    peer: Peer
+    kind: Kind
     address: Callable[[Path], str]
     """Gives the URL of the broker, for a stage in the given folder."""
     results: Callable[[Path], str]
     """Gives the URL of the results."""
-    on_redis: bool = False
-    """Whether its broker is a Redis server."""
     reset: Callable[[], None]
     """Forgets all tasks and results that do not lie in the folder of a stage."""
-    definition: str
-    """Source of a program that imports it and defines one task."""
-    packages: tuple[str, ...]
-    """The distributions whose versions a report names."""
+    server_cpu: Callable[[], float]
+    """CPU seconds that its servers have used so far."""
 
-    def worker_command(self, concurrency: int) -> list[str]:
+    @property
+    def name(self) -> str:
+        """The name of the library."""
+        return self.peer.name
+
+    def tasks(self, full: int) -> int:
+        """How many tasks it is given where Celeriac is given ``full``."""
+        return max(20, round(full * self.peer.share))
+
+    def worker_command(self, processes: int, broker: str) -> list[str]:
         """How a worker with so many processes is started."""
-        options = ["worker", "-c", str(concurrency), "-l", "WARNING"]
-        return [self.python, "-m", self.name, "-A", f"{self.module}:app", *options]
+        words = self.peer.worker.format(n=processes, app=self.peer.module, broker=broker).split()
+        return [self.peer.python, "-m", *words]
 
 
-def celeriac(redis: RedisServer | None = None, rabbit: str | None = None) -> System:
-    """Celeriac of this repository: on a SQLite file in the folder of the stage, or on servers.
+def system(peer: Peer, kind: Kind, servers: Servers) -> System:
+    """Return a peer on a kind of broker, or on its own kind if it does not know that one."""
+    kind = kind if kind in peer.kinds else peer.kinds[0]
+    if kind == "sqlite":
+        return System(
+            peer=peer,
+            kind=kind,
+            address=_file,
+            results=_file,
+            reset=lambda: None,
+            server_cpu=lambda: 0.0,
+        )
+    if kind == "postgres":
+        return System(
+            peer=peer,
+            kind=kind,
+            address=lambda _: servers.postgres.url,
+            results=lambda _: "",
+            reset=servers.postgres.empty,
+            server_cpu=servers.postgres.cpu_seconds,
+        )
+    on_rabbit = kind == "amqp"
 
-    With `rabbit`, the URL of a RabbitMQ server, messages are there, and results on the Redis server.
-    """
+    def reset() -> None:
+        servers.redis.flush()
+        if on_rabbit:
+            servers.rabbit.empty()
+
     return System(
-        name=CELERIAC,
-        python=sys.executable,
-        module="benchmarks.apps.celeriac_app",
-        address=lambda folder: rabbit or (_file(folder) if redis is None else redis.url),
-        results=lambda folder: _file(folder) if redis is None else redis.url,
-        on_redis=redis is not None and rabbit is None,
-        reset=(lambda: None) if redis is None else redis.flush,
-        definition=_definition(CELERIAC, "sqlite:////nowhere/bench.db"),
-        packages=("celeriac", "msgspec") if redis is None else ("celeriac", "msgspec", "redis"),
+        peer=peer,
+        kind=kind,
+        address=lambda _: servers.rabbit.url if on_rabbit else servers.redis.url,
+        results=lambda _: servers.redis.url,
+        reset=reset,
+        server_cpu=lambda: (
+            servers.redis.cpu_seconds() + (servers.rabbit.cpu_seconds() if on_rabbit else 0.0)
+        ),
     )
+
+
+def chosen(names: Sequence[str], kind: Kind, servers: Servers) -> list[System]:
+    """Return systems by name, always in the same order: those that know this kind, and yardsticks.
+
+    Celery stands beside everything; procrastinate, which knows none of the others, where it is named.
+    """
+    wanted = [peer for peer in PEERS.values() if not names or peer.name in names]
+    return [
+        system(peer, kind, servers)
+        for peer in wanted
+        if kind in peer.kinds or peer.name in (CELERY, *names)
+    ]
 
 
 def _file(folder: Path) -> str:
     return f"sqlite:///{folder / 'bench.db'}"
-
-
-def celery(redis: RedisServer, rabbit: str | None = None) -> System:
-    """Celery in its own environment, on the given Redis server, or on RabbitMQ with results there."""
-    return System(
-        name=CELERY,
-        python=str(CELERY_ENVIRONMENT / "bin" / "python"),
-        module="benchmarks.apps.celery_app",
-        address=lambda _: rabbit or redis.url,
-        results=lambda _: redis.url,
-        on_redis=rabbit is None,
-        reset=redis.flush,
-        definition=_definition(CELERY, redis.url),
-        packages=("celery", "kombu", "billiard", "redis", "hiredis"),
-    )
-
-
-def _definition(package: str, url: str) -> str:
-    """A program that imports the package, makes an app and defines a task; opens no connection."""
-    lines = (
-        f"from {package} import Celery",
-        f"app = Celery('bench', broker={url!r}, backend={url!r})",
-        "@app.task",
-        "def add(x: int, y: int) -> int:",
-        "    return x + y",
-    )
-    return "\n".join(lines)

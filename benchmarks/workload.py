@@ -15,7 +15,7 @@ Direction = Literal["higher", "lower"]
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """What Celeriac is to reach: a value, or a ratio to Celery."""
+    """What Celeriac is to reach on Redis: a value, or a ratio to Celery."""
 
     of: Literal["value", "ratio"]
     bound: float
@@ -31,11 +31,11 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """Digits after the point."""
     goal: Goal | None = None
     compare: bool = True
-    """Whether a ratio of the two systems means anything."""
+    """Whether a ratio of two systems means anything."""
 
-    def ratio(self, celeriac: float, celery: float) -> float:
+    def ratio(self, celeriac: float, other: float) -> float:
         """How many times better Celeriac is; above 1 it is ahead, whatever the direction."""
-        above, below = (celeriac, celery) if self.better == "higher" else (celery, celeriac)
+        above, below = (celeriac, other) if self.better == "higher" else (other, celeriac)
         return above / below if below else math.inf
 
     def met(self, value: float) -> bool | None:
@@ -44,6 +44,10 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
             return None
         at_least = self.goal.of == "ratio" or self.better == "higher"
         return value >= self.goal.bound if at_least else value <= self.goal.bound
+
+
+class NotSupported(Exception):
+    """The system cannot do this: its column stays empty."""
 
 
 class Effort(msgspec.Struct, frozen=True):

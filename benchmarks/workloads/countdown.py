@@ -9,7 +9,7 @@ import time
 from benchmarks.processes import own_mib
 from benchmarks.stage import stage
 from benchmarks.systems import System
-from benchmarks.workload import Effort, Goal, Metric, Workload
+from benchmarks.workload import Effort, Goal, Metric, NotSupported, Workload
 from benchmarks.workloads.idle_memory import SETTLE
 
 TASKS = 20_000
@@ -33,6 +33,8 @@ GROWTH = Metric(
 
 def measure(system: System, effort: Effort) -> dict[str, float]:
     """Look at an idle worker before and after the tasks were enqueued."""
+    if not system.peer.delays:
+        raise NotSupported
     with stage(system) as place, place.ready_worker(2) as worker:
         time.sleep(SETTLE)
         before = own_mib(worker.pid)

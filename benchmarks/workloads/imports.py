@@ -20,15 +20,15 @@ OVER_BARE = Metric(name="over bare Python", unit="ms", digits=1, goal=Goal(of="v
 def measure(system: System, effort: Effort) -> dict[str, float]:
     """Take the median of each program, and the difference."""
     samples = 3 if effort.quick else SAMPLES
-    _run(system, system.definition)  # compiles what is not compiled yet
-    times = [(_run(system, "pass"), _run(system, system.definition)) for _ in range(samples)]
+    _run(system, system.peer.definition)  # compiles what is not compiled yet
+    times = [(_run(system, "pass"), _run(system, system.peer.definition)) for _ in range(samples)]
     bare, defined = (statistics.median(column) for column in zip(*times, strict=True))
     return {OVER_BARE.name: (defined - bare) * 1e3}
 
 
 def _run(system: System, source: str) -> float:
     start = time.perf_counter()
-    subprocess.run([system.python, "-c", source], cwd=ROOT, timeout=TIMEOUT, check=True)
+    subprocess.run([system.peer.python, "-c", source], cwd=ROOT, timeout=TIMEOUT, check=True)
     return time.perf_counter() - start
 
 

@@ -1,38 +1,37 @@
-"""How fast a worker with two processes empties a queue of tasks with 10 KB in and 10 KB out.
+"""How fast a worker with two processes empties a queue of tasks with large arguments and results.
 
-As `drain`, but for the payload: the rate is taken between the first and the last task.
+As `drain`, but for the payload: the same text in and out.
 """
 
-from benchmarks import marks
-from benchmarks.errors import BenchmarkError
-from benchmarks.stage import START_TIMEOUT, stage
+from functools import partial
+
+from benchmarks.stage import stage
 from benchmarks.systems import System
-from benchmarks.workload import Effort, Metric, Workload
-
-TASKS = 4_000
-SIZE = 10_000
-TIMEOUT = 120.0
-
-RATE = Metric(name="drain, 10 KB", unit="tasks/s", better="higher", digits=0)
+from benchmarks.workload import Effort, Goal, Metric, NotSupported, Workload
+from benchmarks.workloads.drain import drained
 
 
-def measure(system: System, effort: Effort) -> dict[str, float]:
+def _measure(name: str, size: int, full: int, system: System, effort: Effort) -> dict[str, float]:
     """Fill the queue, run a worker until it is empty, check a result."""
-    tasks = effort.times(TASKS)
+    if not system.peer.stores:
+        raise NotSupported
+    tasks = system.tasks(effort.times(full))
     with stage(system) as place:
-        last = place.client("fill_payload", tasks, SIZE)["ids"][-1]
-        with place.worker(2) as worker:
-            worker.wait_for_marks(tasks, START_TIMEOUT + TIMEOUT)
-            place.client("check_payload", last, SIZE)
-        times = [when for when, _ in marks.read(place.marks)]
-    if len(times) != tasks:
-        raise BenchmarkError(f"{tasks} tasks ran {len(times)} times, though nothing failed")
-    return {RATE.name: (len(times) - 1) * 1e9 / (max(times) - min(times))}
+        last = place.client("fill_payload", tasks, size)["handles"][-1]
+        found = drained(place, tasks)
+        place.client("check_payload", last, size)
+    return {name: found.rate}
 
 
-WORKLOAD = Workload(
-    name="payload",
-    summary="empty a queue of tasks with 10 KB in and out, 2 processes, results stored",
-    metrics=(RATE,),
-    measure=measure,
-)
+def _workload(name: str, what: str, size: int, full: int, goal: Goal | None) -> Workload:
+    rate = Metric(name=f"drain, {what}", unit="tasks/s", better="higher", digits=0, goal=goal)
+    return Workload(
+        name=name,
+        summary=f"empty a queue of tasks with {what} in and out, 2 processes, results stored",
+        metrics=(rate,),
+        measure=partial(_measure, rate.name, size, full),
+    )
+
+
+WORKLOAD = _workload("payload", "10 KB", 10_000, 8_000, Goal(of="ratio", bound=12))
+LARGE = _workload("large", "1 MB", 1_000_000, 200, None)
