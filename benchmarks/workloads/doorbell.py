@@ -49,4 +49,5 @@ WORKLOAD = Workload(
     summary="from sending to the task's first line, idle worker with 2 processes",
     metrics=(CALL_P50, CALL_P99, RETURN_P50, RETURN_P99),
     measure=measure,
+    rounds=1,
 )

@@ -20,11 +20,11 @@ RATES = tuple(
 
 
 def measure(system: System, effort: Effort) -> dict[str, float]:
-    """Queue more and more; where filling is slow, a million is left out."""
+    """Queue more and more; where there is no call for many tasks, 10,000 at most."""
     found: dict[str, float] = {}
     for metric, queued in zip(RATES, QUEUED, strict=True):
         count = effort.times(queued)
-        if count > 100_000 and not system.peer.bulk:
+        if count > 10_000 and not system.peer.bulk:
             break
         timed = min(count, system.tasks(TIMED))
         with stage(system) as place:

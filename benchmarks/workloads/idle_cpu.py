@@ -29,5 +29,5 @@ WORKLOAD = Workload(
     summary="CPU time of an idle worker's process tree, 2 processes",
     metrics=(SHARE,),
     measure=measure,
-    rounds=2,
+    rounds=1,
 )

@@ -23,15 +23,18 @@ def _measure(name: str, size: int, full: int, system: System, effort: Effort) ->
     return {name: found.rate}
 
 
-def _workload(name: str, what: str, size: int, full: int, goal: Goal | None) -> Workload:
+def _workload(
+    name: str, what: str, size: int, full: int, goal: Goal | None = None, rounds: int | None = None
+) -> Workload:
     rate = Metric(name=f"drain, {what}", unit="tasks/s", better="higher", digits=0, goal=goal)
     return Workload(
         name=name,
         summary=f"empty a queue of tasks with {what} in and out, 2 processes, results stored",
         metrics=(rate,),
         measure=partial(_measure, rate.name, size, full),
+        rounds=rounds,
     )
 
 
 WORKLOAD = _workload("payload", "10 KB", 10_000, 8_000, Goal(of="ratio", bound=12))
-LARGE = _workload("large", "1 MB", 1_000_000, 200, None)
+LARGE = _workload("large", "1 MB", 1_000_000, 200, rounds=1)

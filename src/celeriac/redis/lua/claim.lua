@@ -88,7 +88,8 @@ local function from_list(queue, place, rest)
     end
     -- A few large messages at a time, or many small ones: what is not taken is looked at in vain.
     local chunk = math.max(1, math.min(CHUNK, math.floor(LOOK / #first), count - number, most - seen))
-    local texts = redis.call('LRANGE', key, -seen - chunk, -1 - seen)
+    -- Lua counts every byte of what it gets: a large one is not asked for twice.
+    local texts = chunk == 1 and {first} or redis.call('LRANGE', key, -seen - chunk, -1 - seen)
     most = #texts < chunk and seen + #texts or most
     for n = #texts, 1, -1 do
       if not fits(texts[n]) then
