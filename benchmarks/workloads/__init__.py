@@ -6,6 +6,7 @@ from benchmarks.workloads import (
     doorbell,
     drain,
     enqueue,
+    fleet,
     growth,
     idle_cpu,
     idle_memory,
@@ -34,6 +35,7 @@ WORKLOADS: dict[str, Workload] = {
         doorbell.WORKLOAD,
         growth.WORKLOAD,
         slots.WORKLOAD,
+        fleet.WORKLOAD,
     )
 }
 SHORT = ("drain", "payload", "enqueue", "round_trip", "startup")

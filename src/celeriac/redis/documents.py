@@ -6,7 +6,7 @@ beside its place before, by a plain command in the same round trip, and the scri
 is not there then, because the server is full or has evicted it, is handed over after all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import getrandbits
 
 from msgspec import Struct
@@ -31,11 +31,14 @@ class Documents(Struct, frozen=True):
     """Four for each document: see ``put.lua``."""
 
 
-def documents(puts: Iterable[tuple[Put, str]], *, inline: bool = False) -> Documents:
-    """Return documents with their full keys as scripts get them; ``inline`` puts nothing beside."""
+def documents(
+    puts: Iterable[Put], named: Callable[[str], str], *, inline: bool = False
+) -> Documents:
+    """Return documents as scripts get them, their keys ``named`` in full; ``inline`` puts nothing beside."""
     beside: list[Command] = []
     arguments: list[Argument] = []
-    for put, key in puts:
+    for put in puts:
+        key = named(put.key)
         value: Argument = put.value
         how = _SUCCESS if put.state == SUCCESS else 0
         if len(put.value) >= LARGE and not inline:

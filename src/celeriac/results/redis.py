@@ -57,11 +57,11 @@ class RedisStore(ResultStore):
 
     def put(self, puts: Sequence[Put]) -> None:
         for n in range(0, len(puts), BATCH):
-            some = [(put, self.named(put.key)) for put in puts[n : n + BATCH]]
-            told = documents(some)
+            some = puts[n : n + BATCH]
+            told = documents(some, self.named)
             absent = self.link.run(STORE, (), told.arguments, before=told.beside)
             if absent:
-                told = documents([some[number] for number in absent], inline=True)
+                told = documents([some[n] for n in absent], self.named, inline=True)
                 self.link.run(STORE, (), told.arguments)
 
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:

@@ -250,7 +250,7 @@ class RedisConsumer(Consumer):
         for n, completion in enumerate(completions):
             if verdicts[n] is SETTLED:
                 try:
-                    wanted.append(self._routed(completion))
+                    wanted.append(self._routed(completion) if completion.publishes else completion)
                 except ImproperlyConfigured as error:
                     verdicts[n] = refused(str(error))
         answers = iter(self._committed(wanted, store, database) if wanted else ())
@@ -323,8 +323,7 @@ class RedisConsumer(Consumer):
         before: list[Command] = []
         for completion in completions:
             puts = completion.puts if store is not None and database else ()
-            named = ((put, store.named(put.key) if store else put.key) for put in puts)
-            told = documents(named, inline=inline)
+            told = documents(puts, store.named if store else str, inline=inline)
             before += told.beside
             if plain:
                 arguments += (completion.receipt, len(puts), *told.arguments)

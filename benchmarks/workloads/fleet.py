@@ -1,0 +1,74 @@
+"""What more workers bring, and what they cost the server: draining together, and waiting together.
+
+Each has one process. All share the cores of one machine, so the rate says little; what the server spends
+on a task, and on a worker that has nothing to do, is what the model in ``docs/explanation/scale.md`` is
+checked against.
+"""
+
+import contextlib
+import time
+
+from benchmarks import marks
+from benchmarks.processes import cpu_seconds
+from benchmarks.stage import START_TIMEOUT, Stage, stage
+from benchmarks.systems import System
+from benchmarks.workload import Effort, Metric, Workload
+from benchmarks.workloads.drain import BATCH, TIMEOUT
+
+WORKERS = (1, 2, 4, 8)
+TASKS = 30_000
+SETTLE = 8.0
+"""Seconds until each has renewed once, and knows how many there are."""
+SECONDS = 10.0
+_NANOSECONDS = 1e9
+
+RATES = tuple(
+    Metric(name=f"{n} draining", unit="tasks/s", better="higher", digits=0) for n in WORKERS
+)
+COSTS = tuple(Metric(name=f"{n} draining, server", unit="ms/1,000", digits=0) for n in WORKERS)
+WORKER_COSTS = tuple(
+    Metric(name=f"{n} draining, workers", unit="ms/1,000", digits=0) for n in WORKERS
+)
+IDLE = tuple(Metric(name=f"{n} idle, server", unit="% of a core", digits=2) for n in WORKERS)
+
+
+def measure(system: System, effort: Effort) -> dict[str, float]:
+    """Drain a queue with more and more workers; then look at the server while they wait."""
+    found: dict[str, float] = {}
+    tasks = system.tasks(effort.times(TASKS))
+    for number, rate, cost, worker_cost, idle in zip(
+        WORKERS, RATES, COSTS, WORKER_COSTS, IDLE, strict=True
+    ):
+        with stage(system) as place:
+            place.client("fill", tasks, BATCH)
+            with contextlib.ExitStack() as running:
+                workers = [running.enter_context(place.worker(1)) for _ in range(number)]
+                begun = len(workers[0].wait_for_marks(tasks // 3, START_TIMEOUT + TIMEOUT))
+                spent, server = sum(cpu_seconds(w.pid) for w in workers), system.server_cpu()
+                workers[0].wait_for_marks(tasks, TIMEOUT)
+                spent = sum(cpu_seconds(w.pid) for w in workers) - spent
+                server = system.server_cpu() - server
+                found[idle.name] = _idle(place)
+            times = sorted(when for when, _ in marks.read(place.marks))
+        rest = tasks - begun
+        found[rate.name] = (rest - 1) * _NANOSECONDS / (times[-1] - times[begun])
+        found[cost.name] = server / rest * 1e6
+        found[worker_cost.name] = spent / rest * 1e6
+    return found
+
+
+def _idle(place: Stage) -> float:
+    """Return the share of a core that the server spends on workers that wait, in per cent."""
+    time.sleep(SETTLE)
+    before = place.system.server_cpu()
+    time.sleep(SECONDS)
+    return (place.system.server_cpu() - before) / SECONDS * 100
+
+
+WORKLOAD = Workload(
+    name="fleet",
+    summary="1 to 8 workers of one process each, draining together, then idle",
+    metrics=(*RATES, *COSTS, *WORKER_COSTS, *IDLE),
+    measure=measure,
+    rounds=1,
+)
