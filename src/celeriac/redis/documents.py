@@ -34,7 +34,10 @@ class Documents(Struct, frozen=True):
 def documents(
     puts: Iterable[Put], named: Callable[[str], str], *, inline: bool = False
 ) -> Documents:
-    """Return documents as scripts get them, their keys ``named`` in full; ``inline`` puts nothing beside."""
+    """Return documents as scripts get them, their keys ``named`` in full.
+
+    ``inline`` puts nothing beside.
+    """
     beside: list[Command] = []
     arguments: list[Argument] = []
     for put in puts:
