@@ -7,10 +7,11 @@ checked against.
 
 import contextlib
 import time
+from collections.abc import Sequence
 
 from benchmarks import marks
-from benchmarks.processes import cpu_seconds
-from benchmarks.stage import START_TIMEOUT, Stage, stage
+from benchmarks.processes import cpu_seconds, own_cpu_seconds
+from benchmarks.stage import START_TIMEOUT, Stage, Worker, stage
 from benchmarks.systems import System
 from benchmarks.workload import Effort, Metric, Workload
 from benchmarks.workloads.drain import BATCH, TIMEOUT
@@ -26,8 +27,11 @@ RATES = tuple(
     Metric(name=f"{n} draining", unit="tasks/s", better="higher", digits=0) for n in WORKERS
 )
 COSTS = tuple(Metric(name=f"{n} draining, server", unit="ms/1,000", digits=0) for n in WORKERS)
-WORKER_COSTS = tuple(
-    Metric(name=f"{n} draining, workers", unit="ms/1,000", digits=0) for n in WORKERS
+PARENT_COSTS = tuple(
+    Metric(name=f"{n} draining, parents", unit="ms/1,000", digits=0) for n in WORKERS
+)
+CHILD_COSTS = tuple(
+    Metric(name=f"{n} draining, children", unit="ms/1,000", digits=0) for n in WORKERS
 )
 IDLE = tuple(Metric(name=f"{n} idle, server", unit="% of a core", digits=2) for n in WORKERS)
 
@@ -36,25 +40,31 @@ def measure(system: System, effort: Effort) -> dict[str, float]:
     """Drain a queue with more and more workers; then look at the server while they wait."""
     found: dict[str, float] = {}
     tasks = system.tasks(effort.times(TASKS))
-    for number, rate, cost, worker_cost, idle in zip(
-        WORKERS, RATES, COSTS, WORKER_COSTS, IDLE, strict=True
-    ):
+    for n, number in enumerate(WORKERS):
         with stage(system) as place:
             place.client("fill", tasks, BATCH)
             with contextlib.ExitStack() as running:
                 workers = [running.enter_context(place.worker(1)) for _ in range(number)]
                 begun = len(workers[0].wait_for_marks(tasks // 3, START_TIMEOUT + TIMEOUT))
-                spent, server = sum(cpu_seconds(w.pid) for w in workers), system.server_cpu()
+                before = _spent(place, workers)
                 workers[0].wait_for_marks(tasks, TIMEOUT)
-                spent = sum(cpu_seconds(w.pid) for w in workers) - spent
-                server = system.server_cpu() - server
-                found[idle.name] = _idle(place)
+                spent = [
+                    now - then for now, then in zip(_spent(place, workers), before, strict=True)
+                ]
+                found[IDLE[n].name] = _idle(place)
             times = sorted(when for when, _ in marks.read(place.marks))
         rest = tasks - begun
-        found[rate.name] = (rest - 1) * _NANOSECONDS / (times[-1] - times[begun])
-        found[cost.name] = server / rest * 1e6
-        found[worker_cost.name] = spent / rest * 1e6
+        found[RATES[n].name] = (rest - 1) * _NANOSECONDS / (times[-1] - times[begun])
+        for costs, seconds in zip((COSTS, PARENT_COSTS, CHILD_COSTS), spent, strict=True):
+            found[costs[n].name] = seconds / rest * 1e6
     return found
+
+
+def _spent(place: Stage, workers: Sequence[Worker]) -> tuple[float, float, float]:
+    """Return the CPU seconds so far of the server, the workers' main processes, and all others."""
+    parents = sum(own_cpu_seconds(worker.pid) for worker in workers)
+    everything = sum(cpu_seconds(worker.pid) for worker in workers)
+    return place.system.server_cpu(), parents, everything - parents
 
 
 def _idle(place: Stage) -> float:
@@ -68,7 +78,7 @@ def _idle(place: Stage) -> float:
 WORKLOAD = Workload(
     name="fleet",
     summary="1 to 8 workers of one process each, draining together, then idle",
-    metrics=(*RATES, *COSTS, *WORKER_COSTS, *IDLE),
+    metrics=(*RATES, *COSTS, *PARENT_COSTS, *CHILD_COSTS, *IDLE),
     measure=measure,
     rounds=1,
 )
