@@ -231,6 +231,9 @@ class AmqpConsumer(Consumer):
     def sweep(self) -> int:
         with self._link.exclusive:
             found = self._link.call(trials.sweep)
+        if found is None:
+            # Then there is no queue of orphans either, and the server would note each question.
+            return 0
         self._link.call(self._orphans.look)
         if self._orphans.waiting:
             # There may be room for them at once.

@@ -59,11 +59,11 @@ async def put_on_trial(
     return held
 
 
-async def sweep(session: Session) -> int:
-    """Find what is on trial with nobody; return how many messages."""
+async def sweep(session: Session) -> int | None:
+    """Find what is on trial with nobody; return how many messages. None if nothing ever was."""
     found = await session.declarations.look_at(TRIALS)
     if found is None or not found.ready:
-        return 0
+        return None if found is None else 0
     turn = await session.take_turn(TURN)
     channel = await session.connection.open()
     try:
