@@ -11,6 +11,8 @@ from benchmarks.workloads.drain import BATCH, TIMEOUT
 
 QUEUED = (1_000, 10_000, 100_000, 1_000_000)
 TIMED = 5_000
+SLOW = 0.05
+"""Of Celeriac's tasks: who is given less takes minutes to queue a million."""
 _NANOSECONDS = 1e9
 
 RATES = tuple(
@@ -20,11 +22,11 @@ RATES = tuple(
 
 
 def measure(system: System, effort: Effort) -> dict[str, float]:
-    """Queue more and more; where there is no call for many tasks, 10,000 at most."""
+    """Queue more and more; where that takes long, 10,000 at most."""
     found: dict[str, float] = {}
     for metric, queued in zip(RATES, QUEUED, strict=True):
         count = effort.times(queued)
-        if count > 10_000 and not system.peer.bulk:
+        if count > 10_000 and (not system.peer.bulk or system.peer.share < SLOW):
             break
         timed = min(count, system.tasks(TIMED))
         with stage(system) as place:
