@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 _PROC = Path("/proc")
-_NANOSECONDS = 1e9
 _KIB_PER_MIB = 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -99,19 +98,6 @@ def _cpu_ticks(pid: int, fields: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return sum(map(int, text.rpartition(")")[2].split()[11 : 11 + fields]))
-
-
-def idle_cpu_seconds(root: int) -> float:
-    """CPU seconds that the living threads of a tree have used, to the nanosecond.
-
-    What a thread or process used that has ended meanwhile is missing: for idle trees only.
-    """
-    total = 0
-    for process in tree(root):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for thread in (_PROC / str(process.pid) / "task").iterdir():
-                total += int((thread / "schedstat").read_text().split()[0])
-    return total / _NANOSECONDS
 
 
 def end(process: subprocess.Popen[bytes], patience: float) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from benchmarks.run import Series
 from benchmarks.systems import CELERIAC, CELERY
 from benchmarks.workload import Metric
+from benchmarks.workloads import WORKLOADS
 
 _MISSING = "-"
 
@@ -105,71 +106,86 @@ def failures(series: Sequence[Series]) -> list[str]:
 # -- the report ------------------------------------------------------------------------------------
 
 
+class Kept(msgspec.Struct):
+    """What is kept of one workload: the form in which it lies in the JSON file."""
+
+    workload: str
+    facts: dict[str, str]
+    samples: dict[str, dict[str, list[float]]]
+    failures: dict[str, str]
+    unable: list[str]
+
+
 def write(
     folder: Path, broker: str, facts: dict[str, str], series: Sequence[Series]
 ) -> Iterator[Path]:
-    """Write numbers, page and plots of a broker, over those of the run before; yield their paths."""
+    """Write numbers, page and plots of a broker; yield their paths.
+
+    Workloads that were measured in an earlier run, and not in this one, stay as they were.
+    """
     # Only a report needs it.
     from benchmarks import plots
 
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{broker}*"):
-        old.unlink()
     document, page = folder / f"{broker}.json", folder / f"{broker}.md"
-    document.write_bytes(msgspec.json.format(msgspec.json.encode(_document(facts, series))) + b"\n")
-    yield document
-    drawn: dict[str, str] = {}
+    kept = {one.workload: one for one in _read(document)}
     for each in series:
-        for path in plots.draw(each, folder / f"{broker}-{each.workload.name}"):
-            drawn[each.workload.name] = path.with_suffix(".svg").name
-            yield path
-    page.write_text("\n".join(_page(broker, facts, series, drawn)) + "\n")
+        kept[each.workload.name] = _kept(each, facts)
+        yield from plots.draw(each, folder / f"{broker}-{each.workload.name}")
+    ordered = [kept[name] for name in (*WORKLOADS, *kept) if name in kept]
+    ordered = list({one.workload: one for one in ordered}.values())
+    document.write_bytes(msgspec.json.format(msgspec.json.encode(ordered)) + b"\n")
+    yield document
+    page.write_text("\n".join(_page(folder, broker, ordered, series)) + "\n")
     yield page
 
 
-def _document(facts: dict[str, str], series: Sequence[Series]) -> dict[str, object]:
-    """Facts and every single number."""
-    measured = [
-        {
-            "workload": each.workload.name,
-            "metric": metric.name,
-            "unit": metric.unit,
-            "better": metric.better,
-            "rounds": each.samples[metric.name],
-        }
-        for each in series
-        for metric in each.workload.metrics
-    ]
-    return {"facts": facts, "measured": measured, "failures": failures(series)}
+def _read(document: Path) -> list[Kept]:
+    return msgspec.json.decode(document.read_bytes(), type=list[Kept]) if document.exists() else []
+
+
+def _kept(series: Series, facts: dict[str, str]) -> Kept:
+    return Kept(series.workload.name, facts, series.samples, series.failures, sorted(series.unable))
 
 
 _TITLES = {"redis": "Redis", "amqp": "RabbitMQ", "sqlite": "the embedded SQLite file"}
 
 
 def _page(
-    broker: str, facts: dict[str, str], series: Sequence[Series], drawn: dict[str, str]
+    folder: Path, broker: str, kept: Sequence[Kept], series: Sequence[Series]
 ) -> Iterator[str]:
+    known = WORKLOADS | {each.workload.name: each.workload for each in series}
     yield f"# Measured on {_TITLES[broker]}"
     yield ""
     yield "Written by the benchmark suite; by hand it is changed in vain. Medians (lowest-highest) of"
     yield "the rounds; `x` says how many times better Celeriac is. Every single number is in"
     yield f"`{broker}.json` beside this page, what is measured and how in `benchmarks/README.md`."
-    for each in series:
-        name = each.workload.name
-        summary = each.workload.summary
-        yield from ("", f"## {name}", "", f"{summary[0].upper()}{summary[1:]}.", "")
-        headings, *rest = rows(each)
+    for one in kept:
+        workload = known[one.workload]
+        found = Series(workload, one.samples, one.failures, set(one.unable))
+        summary = workload.summary
+        yield from ("", f"## {one.workload}", "", f"{summary[0].upper()}{summary[1:]}.", "")
+        headings, *rest = rows(found)
         yield _markdown(headings)
         yield _markdown(("---", *("---:" for _ in headings[1:])))
         yield from map(_markdown, rest)
-        if name in drawn:
-            yield from ("", f"![{name}]({drawn[name]})")
-        if each.unable:
-            yield from ("", f"Cannot do this: {', '.join(sorted(each.unable))}.")
-    if failed := failures(series):
-        yield from ("", "## Failed", "", "```", *failed, "```")
+        picture = f"{broker}-{one.workload}.svg"
+        if (folder / picture).exists():
+            yield from ("", f"![{one.workload}]({picture})")
+        if one.unable:
+            yield from ("", f"Cannot do this: {', '.join(one.unable)}.")
+        for name in one.failures:
+            yield from ("", f"Failed: {name}; see the JSON file.")
     yield from ("", "## Where", "")
-    yield from (f"- {name}: {value}" for name, value in facts.items())
+    runs: dict[str, list[str]] = {}
+    for one in kept:
+        runs.setdefault(_markdown_list(one.facts), []).append(one.workload)
+    for where, workloads in runs.items():
+        yield from (f"{', '.join(workloads)}:", "", where, "")
+
+
+def _markdown_list(facts: dict[str, str]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
 def _markdown(cells: Row) -> str:

@@ -2,7 +2,7 @@
 
 import time
 
-from benchmarks.processes import idle_cpu_seconds
+from benchmarks.processes import cpu_seconds
 from benchmarks.stage import stage
 from benchmarks.systems import System
 from benchmarks.workload import Effort, Goal, Metric, Workload
@@ -10,7 +10,7 @@ from benchmarks.workloads.idle_memory import SETTLE
 
 SECONDS = 20
 
-SHARE = Metric(name="of one core", unit="%", digits=3, goal=Goal(of="value", bound=1))
+SHARE = Metric(name="of one core", unit="%", digits=2, goal=Goal(of="value", bound=1))
 
 
 def measure(system: System, effort: Effort) -> dict[str, float]:
@@ -18,9 +18,9 @@ def measure(system: System, effort: Effort) -> dict[str, float]:
     seconds = effort.times(SECONDS)
     with stage(system) as place, place.ready_worker(2) as worker:
         time.sleep(SETTLE)
-        start, before = time.monotonic(), idle_cpu_seconds(worker.pid)
+        start, before = time.monotonic(), cpu_seconds(worker.pid)
         time.sleep(seconds)
-        end, after = time.monotonic(), idle_cpu_seconds(worker.pid)
+        end, after = time.monotonic(), cpu_seconds(worker.pid)
     return {SHARE.name: (after - before) / (end - start) * 100}
 
 
