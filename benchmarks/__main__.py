@@ -100,7 +100,7 @@ def _systems(names: Sequence[str], kind: systems.Kind, servers: Servers) -> list
 
 def _show(series: Sequence[Series], known: dict[str, str], options: argparse.Namespace) -> int:
     """Print tables and failures; returns the exit status."""
-    print(report.text(series))
+    print(report.text(series, options.broker))
     problems = report.failures(series)
     for problem in problems:
         print(f"\nfailed: {problem}", file=sys.stderr)
