@@ -43,7 +43,10 @@ def _cell(series: Series, metric: Metric, name: str) -> str:
 def ratio_to(metric: Metric, samples: dict[str, list[float]], name: str) -> float | None:
     """The median over the rounds that both finished; None where there is none."""
     pairs = zip(samples.get(CELERIAC, ()), samples.get(name, ()), strict=False)
-    ratios = [metric.ratio(mine, theirs) for mine, theirs in pairs] if metric.compare else []
+    if not metric.compare:
+        return None
+    # Of nothing there is no ratio.
+    ratios = [metric.ratio(mine, theirs) for mine, theirs in pairs if mine and theirs]
     return statistics.median(ratios) if ratios else None
 
 
