@@ -21,11 +21,10 @@ mpl.rcParams.update({"svg.hashsalt": "celeriac", "font.size": 9})
 
 def draw(series: Series, stem: Path) -> Iterator[Path]:
     """Write the plot of a workload with these names; yield the paths, none if there is nothing."""
-    metrics = series.workload.metrics
-    if len(metrics) > 1 and series.workload.name in ("growth", "slots"):
+    if series.workload.curve:
         figure = _lines(series)
     else:
-        metric = metrics[0]
+        metric = series.workload.metrics[0]
         values = {n: statistics.median(v) for n, v in series.samples[metric.name].items()}
         if not values:
             return
@@ -52,9 +51,10 @@ def _bars(values: dict[str, float], title: str) -> Figure:
 def _lines(series: Series) -> Figure:
     figure = Figure(figsize=(_WIDTH, 3.5))
     axes = figure.subplots()
-    names = dict.fromkeys(n for m in series.workload.metrics for n in series.samples[m.name])
+    metrics = series.workload.metrics[: series.workload.curve]
+    names = dict.fromkeys(name for metric in metrics for name in series.samples[metric.name])
     for name in names:
-        found = [m for m in series.workload.metrics if name in series.samples[m.name]]
+        found = [metric for metric in metrics if name in series.samples[metric.name]]
         axes.plot(
             [metric.name for metric in found],
             [statistics.median(series.samples[metric.name][name]) for metric in found],
@@ -63,6 +63,9 @@ def _lines(series: Series) -> Figure:
             color=_OURS if name == CELERIAC else None,
         )
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    # Room on both sides: small differences are not to look like large ones.
+    axes.set_ylim(low / 3, high * 3)
     axes.set_title(f"{series.workload.summary} (tasks/s)", loc="left")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -136,8 +136,7 @@ def write(
     for each in series:
         kept[each.workload.name] = _kept(each, facts)
         yield from plots.draw(each, folder / f"{broker}-{each.workload.name}")
-    ordered = [kept[name] for name in (*WORKLOADS, *kept) if name in kept]
-    ordered = list({one.workload: one for one in ordered}.values())
+    ordered = [kept[name] for name in dict.fromkeys((*WORKLOADS, *kept)) if name in kept]
     document.write_bytes(msgspec.json.format(msgspec.json.encode(ordered)) + b"\n")
     yield document
     page.write_text("\n".join(_page(folder, broker, ordered, series)) + "\n")

@@ -68,6 +68,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     metrics: tuple[Metric, ...]
     measure: Callable[[System, Effort], dict[str, float]]
     """Measures one system once; gives a number for each metric, by its name."""
+    curve: int = 0
+    """How many of the first metrics are one measure at growing sizes: they are drawn as a line."""
     rounds: int | None = None
     """The most rounds it is worth, for workloads that take long and vary little."""
 

@@ -80,5 +80,6 @@ WORKLOAD = Workload(
     summary="1 to 8 workers of one process each, draining together, then idle",
     metrics=(*RATES, *COSTS, *PARENT_COSTS, *CHILD_COSTS, *IDLE),
     measure=measure,
+    curve=len(RATES),
     rounds=1,
 )

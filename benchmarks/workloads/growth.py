@@ -43,5 +43,6 @@ WORKLOAD = Workload(
     summary="drain rate of the first tasks of a long queue, 2 processes",
     metrics=RATES,
     measure=measure,
+    curve=len(RATES),
     rounds=1,
 )

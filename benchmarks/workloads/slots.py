@@ -34,5 +34,6 @@ WORKLOAD = Workload(
     summary="drain rate of no-ops with 1 to 16 processes",
     metrics=RATES,
     measure=measure,
+    curve=len(RATES),
     rounds=1,
 )

@@ -23,9 +23,9 @@ _NOTHING = object()
 class Feed:
     """What comes over one connection. Errors are those of the driver, and OSError."""
 
-    def __init__(self, link: Link, protocol: int = 3) -> None:
+    def __init__(self, link: Link) -> None:
         """Connect. Raises OperationalError."""
-        self._connection = link.connect(protocol)
+        self._connection = link.connect()
         self._socket = socket_of(self._connection)
         self._reader = hiredis.Reader(
             replyError=self._connection._parser.parse_error, notEnoughData=_NOTHING

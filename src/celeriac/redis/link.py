@@ -101,10 +101,10 @@ class Link:
         parts = (len(keys), *keys, *arguments)
         return self.attempt(_evaluate, script, parts, before)
 
-    def connect(self, protocol: int = 3) -> Connection:
+    def connect(self) -> Connection:
         """Return a connection of the caller's own, which gets pushed messages. Raises OperationalError."""
         try:
-            return self._connected(protocol)
+            return self._connected(protocol=3)
         except (driver.RedisError, OSError) as error:
             raise self.failure(error) from error
 

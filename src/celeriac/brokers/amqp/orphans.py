@@ -91,12 +91,14 @@ async def release(session: Session) -> None:
 
 async def _put_back(session: Session, channel: Channel, names: Collection[str] | None) -> set[str]:
     """Put these back into their queues, or all; return the names of the others, which stay."""
-    back, gone, others = [], [], {}
+    back, gone, left, others = [], [], [], set()
     for orphan in await channel.get_all(ORPHANS):
         received = decode_properties(orphan.properties, orphan.body)
         name, home = received.record.trial or "", received.record.home
         if home is None or (names is not None and name not in names):
-            others[name] = orphan.tag
+            others.add(name)
+            # A crash while it was moved may have left two of one name.
+            left.append(orphan.tag)
             continue
         record = structs.replace(received.record, home=None, trial=None)
         back.append((Publish(queue=home, message=received.message), record))
@@ -104,5 +106,5 @@ async def _put_back(session: Session, channel: Channel, names: Collection[str] |
     if back:
         await session.publish(shipping.shipment(back))
         channel.ack(gone)
-    await channel.give_back(others.values())
-    return set(others)
+    await channel.give_back(left)
+    return others
