@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from msgspec import Struct
 
@@ -107,16 +108,30 @@ class _Publisher(Service):
         super().__init__()
         self._changed = threading.Condition()
         self._parcels: deque[_Parcel] = deque()
+        # Loops that will ring when all who are ready in them have had their turn.
+        self._to_ring: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
     def ask(self, client: Client, publish: Publish) -> "asyncio.Future[None]":
-        """Hand over a message; the future is done when the broker has it. Never blocks."""
-        parcel = _Parcel(client, publish, asyncio.get_running_loop().create_future())
+        """Hand over a message; the future is done when the broker has it. Never blocks.
+
+        What coroutines hand over in one turn of their loop goes together: the thread is woken at its
+        end, and not by the first, beside which the others would come too late.
+        """
+        loop = asyncio.get_running_loop()
+        parcel = _Parcel(client, publish, loop.create_future())
         with self._changed:
             refuse_if_closed(self)
             self.start()
             self._parcels.append(parcel)
-            self._changed.notify()
+            if loop not in self._to_ring:
+                self._to_ring.add(loop)
+                loop.call_soon(self._ring, loop)
         return parcel.future
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._changed:
+            self._to_ring.discard(loop)
+            self._changed.notify()
 
     def wake(self) -> None:
         with self._changed:
