@@ -381,6 +381,29 @@ class TestBindings:
         assert (delivered["exchange"], delivered["routing_key"]) == ("shop", "order.new")
 
 
+def test_many_documents_are_told_to_those_who_listen(redis_url: str, server: Any) -> None:
+    """And to nobody else: to ask who listens to fifty of them costs less than to tell two."""
+    store, puts = RedisStore(redis_url), [Put(f"document {n}", b"{%d}" % n) for n in range(50)]
+    server.config_resetstat()
+    store.put(puts)
+    assert "cmdstat_publish" not in server.info("commandstats")
+    one, pattern = server.pubsub(ignore_subscribe_messages=True), server.pubsub()
+    one.subscribe("document 7", "document 49")
+    assert eventually(lambda: server.pubsub_numsub("document 49") == [(b"document 49", 1)])
+    store.put(puts)
+    assert server.info("commandstats")["cmdstat_publish"]["calls"] == 2
+    told = [eventually(lambda: one.get_message(timeout=1.0))["data"] for _ in range(2)]
+    assert told == [b"{7}", b"{49}"]
+    one.close()
+    pattern.psubscribe("docu*")
+    assert eventually(lambda: pattern.get_message(timeout=1.0))
+    store.put(puts)
+    told = [eventually(lambda: pattern.get_message(timeout=1.0))["data"] for _ in range(50)]
+    assert told == [put.value for put in puts]
+    pattern.close()
+    store.close()
+
+
 def test_a_large_document_is_told_to_those_who_listen(redis_url: str, server: Any) -> None:
     """And published to nobody else: that costs as much as to store it."""
     store, value = RedisStore(redis_url), b"x" * 10_000

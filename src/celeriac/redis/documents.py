@@ -15,6 +15,8 @@ from celeriac.completion import Put
 from celeriac.redis.link import Argument, Command
 from celeriac.states import SUCCESS
 
+DOCUMENT = 4
+"""Arguments that tell a script of a document."""
 LARGE = 4096
 """Bytes from which a document is put beside its place."""
 ASIDE = 60_000
@@ -28,7 +30,7 @@ class Documents(Struct, frozen=True):
     beside: list[Command]
     """What is done before, in the database of the documents."""
     arguments: list[Argument]
-    """Four for each document: see ``put.lua``."""
+    """``DOCUMENT`` of them for each: see ``put.lua``."""
 
 
 def documents(

@@ -35,7 +35,7 @@ from celeriac.completion import (
 from celeriac.exceptions import ImproperlyConfigured, OperationalError
 from celeriac.message import Delivery, Message, Publish
 from celeriac.queues import Queue
-from celeriac.redis.documents import documents
+from celeriac.redis.documents import DOCUMENT, documents
 from celeriac.redis.link import Argument, Command, Link
 from celeriac.redis.scripts import Script, script
 from celeriac.results.base import task_key
@@ -245,7 +245,7 @@ class RedisConsumer(Consumer):
         database = self._database(store)
         if database is None:
             return super().commit(completions, store)
-        verdicts = [self._refusal(completion, store) for completion in completions]
+        verdicts = self._refusals(completions, store)
         wanted: list[Completion] = []
         for n, completion in enumerate(completions):
             if verdicts[n] is SETTLED:
@@ -253,7 +253,10 @@ class RedisConsumer(Consumer):
                     wanted.append(self._routed(completion) if completion.publishes else completion)
                 except ImproperlyConfigured as error:
                     verdicts[n] = refused(str(error))
-        answers = iter(self._committed(wanted, store, database) if wanted else ())
+        committed = self._committed(wanted, store, database) if wanted else []
+        if len(committed) == len(verdicts):
+            return committed
+        answers = iter(committed)
         return [next(answers) if verdict is SETTLED else verdict for verdict in verdicts]
 
     def _routed(self, completion: Completion) -> Completion:
@@ -296,15 +299,16 @@ class RedisConsumer(Consumer):
         except OperationalError:
             self._doubts.doubt(c.receipt for c in completions if c.settlement is not KEEP)
             raise
-        verdicts = [_verdict(c, answer) for c, answer in zip(completions, answers, strict=True)]
-        gone = []
-        for n, completion in enumerate(completions):
-            receipt, verdict = completion.receipt, verdicts[n]
+        verdicts, gone = [], []
+        for completion, answer in zip(completions, answers, strict=True):
+            receipt = completion.receipt
+            verdict = SETTLED if answer == b"settled" else _verdict(completion, answer)
             if verdict is STALE:
                 gone.append(receipt)
-                verdicts[n] = SETTLED if self._doubts.settled(receipt) else STALE
+                verdict = SETTLED if self._doubts.settled(receipt) else STALE
             elif completion.settlement is not KEEP and verdict is SETTLED:
                 gone.append(receipt)
+            verdicts.append(verdict)
         self._forget(gone)
         return verdicts
 
@@ -318,19 +322,24 @@ class RedisConsumer(Consumer):
     ) -> list[Any]:
         """Return what the script answers to each completion."""
         own = self._link.address.db
-        plain = all(map(_is_plain, completions))
+        # Simply done: acknowledged, and nothing follows from them.
+        plain = not [c for c in completions if c.settlement is not ACKED or c.publishes or c.join]
         arguments: list[Argument] = [*(() if plain else self._scripted.first), database, own]
-        before: list[Command] = []
+        stores = store is not None and database
+        puts = [put for c in completions for put in c.puts] if stores else ()
+        told = documents(puts, store.named if store else str, inline=inline)
+        first = 0
         for completion in completions:
-            puts = completion.puts if store is not None and database else ()
-            told = documents(puts, store.named if store else str, inline=inline)
-            before += told.beside
+            count = len(completion.puts) if puts else 0
+            documented = told.arguments[first : first + DOCUMENT * count]
+            first += DOCUMENT * count
             if plain:
-                arguments += (completion.receipt, len(puts), *told.arguments)
+                arguments += (completion.receipt, count, *documented)
                 continue
             sent = self._posting.sent(completion.publishes)
             arguments += self._told(completion)
-            arguments += (len(puts), *told.arguments, len(sent) // SENT, *sent)
+            arguments += (count, *documented, len(sent) // SENT, *sent)
+        before = told.beside
         if before and database != str(own):
             before = [("SELECT", database), *before, ("SELECT", own)]
         script = ACK if plain else COMMIT
@@ -378,11 +387,6 @@ class RedisConsumer(Consumer):
         return self._committed(bare, None, "") if bare else []
 
 
-def _is_plain(completion: Completion) -> bool:
-    """Whether a run is simply done: acknowledged, and nothing follows from it."""
-    return completion.settlement is ACKED and not (completion.publishes or completion.join)
-
-
 def _verdict(completion: Completion, answer: Any) -> Verdict:
     if isinstance(answer, list):
         _, token, *members = answer
@@ -392,7 +396,7 @@ def _verdict(completion: Completion, answer: Any) -> Verdict:
             "a key on the Redis server that this needs is in use for something else (a queue of the "
             f"messages {[publish.queue for publish in completion.publishes]}, or one of celeriac:...)"
         )
-    return SETTLED if answer == b"settled" else STALE
+    return STALE
 
 
 def _number(receipt: str) -> int:

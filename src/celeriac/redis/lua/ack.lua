@@ -13,22 +13,30 @@ if error then
   return error
 end
 
-local verdicts, receipts, firsts = {}, {}, {}
+local asked, firsts = {}, {}
 local at = 3
 while at <= #ARGV do
-  local receipt, first = ARGV[at], at + 2
-  at = first + 4 * ARGV[at + 1]
-  local verdict = 'settled'
-  if firsts[receipt] or not redis.call('ZSCORE', leases, receipt)
-    or redis.call('HEXISTS', unacked, receipt) == 0 then
-    verdict = 'stale'
-  elseif absent(first, at - 1, ARGV[1], ARGV[2]) then
-    verdict = 'absent'
-  else
-    receipts[#receipts + 1] = receipt
-    firsts[receipt] = first
+  asked[#asked + 1] = ARGV[at]
+  firsts[#asked] = at + 2
+  at = at + 2 + 4 * ARGV[at + 1]
+end
+
+local verdicts, receipts, documents_of = {}, {}, {}
+for n = 1, #asked, 400 do
+  local leased = redis.call('ZMSCORE', leases, unpack(asked, n, math.min(n + 399, #asked)))
+  for m = 1, #leased do
+    local receipt, first = asked[n + m - 1], firsts[n + m - 1]
+    local verdict = 'settled'
+    if documents_of[receipt] or not leased[m] or redis.call('HEXISTS', unacked, receipt) == 0 then
+      verdict = 'stale'
+    elseif absent(first, first + 4 * ARGV[first - 1] - 1, ARGV[1], ARGV[2]) then
+      verdict = 'absent'
+    else
+      receipts[#receipts + 1] = receipt
+      documents_of[receipt] = first
+    end
+    verdicts[#verdicts + 1] = verdict
   end
-  verdicts[#verdicts + 1] = verdict
 end
 
 unhindered()
@@ -36,8 +44,9 @@ forget(receipts)
 if ARGV[1] ~= '' then
   redis.call('SELECT', ARGV[1])
   for _, receipt in ipairs(receipts) do
-    local first = firsts[receipt]
+    local first = documents_of[receipt]
     put_all(first, first + 4 * ARGV[first - 1] - 1)
   end
+  tell()
 end
 return verdicts

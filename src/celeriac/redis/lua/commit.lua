@@ -166,5 +166,6 @@ if ARGV[3] ~= '' then
       put_all(work.first_document, work.last_document)
     end
   end
+  tell()
 end
 return verdicts

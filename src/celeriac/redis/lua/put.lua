@@ -42,10 +42,39 @@ local function beside(key, name)
   return key .. '.celeriac:new:' .. name
 end
 
--- Whether anybody may subscribe to a key. To publish 20 KB to nobody costs more than to store them.
-local function is_heard(key, aside, value)
-  return (not aside and #value < LARGE) or redis.call('PUBSUB', 'NUMSUB', key)[2] > 0
-    or redis.call('PUBSUB', 'NUMPAT') > 0
+-- What has been stored and is to be told: the keys, and the documents, or false for what lies in its place.
+local keys, documents = {}, {}
+-- Whether to ask first who listens: to tell 20 KB to nobody costs more than to store them, and to ask about a
+-- hundred keys as much as to tell one.
+local asks = false
+local FEW = 2
+
+local function stored(key, document)
+  keys[#keys + 1] = key
+  documents[#keys] = document
+  asks = asks or #keys > FEW or not document or #document >= LARGE
+end
+
+local function listeners()
+  local counts = {}
+  for n = 1, #keys, 400 do
+    local found = redis.call('PUBSUB', 'NUMSUB', unpack(keys, n, math.min(n + 399, #keys)))
+    for m = 2, #found, 2 do
+      counts[#counts + 1] = found[m]
+    end
+  end
+  return counts
+end
+
+-- Tell those who watch the keys. To be called in the database of the documents.
+local function tell()
+  local counts = asks and redis.call('PUBSUB', 'NUMPAT') == 0 and listeners()
+  for n, key in ipairs(keys) do
+    local document = (not counts or counts[n] > 0) and (documents[n] or redis.call('GET', key))
+    if document then
+      redis.call('PUBLISH', key, document)
+    end
+  end
 end
 
 -- Whether a success is stored there.
@@ -62,6 +91,14 @@ local function set(key, value, life)
   end
 end
 
+-- Store what nothing stands in the way of: for most runs the only document they have.
+local function set_first(key, value, life)
+  if life == '' then
+    return redis.call('SET', key, value, 'NX')
+  end
+  return redis.call('SET', key, value, 'NX', 'PX', life)
+end
+
 -- Put a document that lies beside its place into it. No large text is touched.
 local function fetch(key, life, there)
   redis.call('RENAME', there, key)
@@ -74,6 +111,10 @@ end
 
 local function put(key, value, life, how)
   local aside = lies_beside(how) and beside(key, value)
+  if not aside and is_json(value) and (how % 2 == 0 or tells_success(value)) and set_first(key, value, life) then
+    stored(key, value)
+    return
+  end
   local old = redis.call('GETRANGE', key, 0, 63)
   if old ~= '' and is_done(key, old) then
     if aside then
@@ -98,9 +139,7 @@ local function put(key, value, life, how)
   if marked then
     set(done_key(key), '', life)
   end
-  if is_heard(key, aside, value) then
-    redis.call('PUBLISH', key, aside and redis.call('GET', key) or value)
-  end
+  stored(key, not aside and value)
 end
 
 -- Whether one of the documents of these arguments should lie beside its place and does not.

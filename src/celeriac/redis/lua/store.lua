@@ -17,4 +17,5 @@ for at = 1, #ARGV, 4 do
     put(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
   end
 end
+tell()
 return absent
