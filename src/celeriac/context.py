@@ -81,6 +81,13 @@ class Context:
         self.follow_ups: list[Publish] = []
         """Messages that go out together with the outcome of this run."""
 
+    @classmethod
+    def having(cls, fields: dict[str, Any]) -> "Context":
+        """Return a request with all of these attributes, both lists above among them."""
+        request = cls.__new__(cls)
+        request.__dict__ = fields
+        return request
+
     @property
     def time_limit(self) -> float | None:
         """The hard limit of this run, in seconds."""

@@ -156,9 +156,8 @@ class Eager:
             else task.track_started
         )
         job = Job(0, message, "", tells=tells)
-        this = Run(self._app, self._app.settings, job, port, task, request)
-        this.keeps = stored is not None and not request.ignore_result
-        return this
+        keeps = stored is not None and not request.ignore_result
+        return Run(self._app, self._app.settings, job, port, task, request, keeps)
 
     def _keep(self, this: Run, outcome: Outcome) -> None:
         if outcome.document:

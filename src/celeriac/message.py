@@ -10,7 +10,7 @@ from msgspec import Struct
 from celeriac.queues import Queue
 
 
-class Message(Struct, frozen=True, kw_only=True):
+class Message(Struct, frozen=True, kw_only=True, array_like=True):
     """One request to run a task, in Celery's task protocol 2."""
 
     id: str

@@ -7,6 +7,8 @@ import traceback
 from types import TracebackType
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from celeriac import run_log, states
 from celeriac.backend import document_about
 from celeriac.client import Client
@@ -90,42 +92,22 @@ class ExceptionInfo:
         return self.traceback
 
 
-class Run:
+class Run(Struct):
     """One run on its way through the steps."""
 
-    __slots__ = (
-        "error",
-        "host",
-        "job",
-        "keeps",
-        "port",
-        "request",
-        "runtime",
-        "settings",
-        "task",
-        "value",
-    )
-
-    def __init__(
-        self,
-        host: Host,
-        settings: Settings,
-        job: Job,
-        port: Port,
-        task: AnyTask,
-        request: Context,
-    ) -> None:
-        self.host = host
-        self.settings = settings
-        self.job = job
-        self.port = port
-        self.task = task
-        self.request = request
-        self.keeps = not request.ignore_result
-        """Whether documents are stored, unless it is that of a failure (TASK-11)."""
-        self.runtime: float | None = None
-        self.value: Any = None
-        self.error: ExceptionInfo | None = None
+    host: Host
+    settings: Settings
+    job: Job
+    port: Port
+    task: AnyTask
+    request: Context
+    keeps: bool
+    """Whether documents are stored, unless it is that of a failure (TASK-11)."""
+    arguments: bytes = b""
+    """The arguments as documents have them, if they are at hand in that form."""
+    runtime: float | None = None
+    value: Any = None
+    error: ExceptionInfo | None = None
 
 
 def prepare(host: Host, job: Job, port: Port) -> Run:
@@ -139,27 +121,35 @@ def prepare(host: Host, job: Job, port: Port) -> Run:
     fields = json.decode(message.headers)
     accept = serializers.accepted(settings.accept_content)
     body = wire_task.open_body(message, fields.pop("compression", None), accept)
-    request = Context()
-    own = fields.keys() - wire_task.PROTOCOL_HEADERS
-    request.__dict__.update(
-        fields,
-        **body.embed,
-        args=body.args,
-        kwargs=body.kwargs,
-        headers={name: fields[name] for name in own} if own else {},
-        hostname=port.hostname,
-        delivery_info=delivery_info_of(job),
-        reply_to=message.reply_to,
-        correlation_id=message.id,
-        called_directly=False,
-        instance=task,
-        port=port,
-        children=[],
-        follow_ups=[],
+    alien = not wire_task.PROTOCOL_HEADERS.issuperset(fields)
+    request = Context.having(
+        {
+            **fields,
+            **body.embed,
+            "args": body.args,
+            "kwargs": body.kwargs,
+            "headers": _own(fields) if alien else {},
+            "hostname": port.hostname,
+            "delivery_info": delivery_info_of(job),
+            "reply_to": message.reply_to,
+            "correlation_id": message.id,
+            "called_directly": False,
+            "instance": task,
+            "port": port,
+            "children": [],
+            "follow_ups": [],
+        }
     )
     if request.ignore_result is None:
         request.ignore_result = task.ignores_result
-    return Run(host, settings, job, port, task, request)
+    keeps = not request.ignore_result
+    return Run(host, settings, job, port, task, request, keeps, body.arguments)
+
+
+def _own(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the headers that are the caller's own."""
+    known = wire_task.PROTOCOL_HEADERS
+    return {name: value for name, value in fields.items() if name not in known}
 
 
 def delivery_info_of(job: Job) -> dict[str, Any]:
@@ -185,6 +175,7 @@ def encoded(this: Run, state: str, result: Any, text: str | None = None) -> byte
         settings.result_extended,
         settings.result_serializer,
         settings.result_compression,
+        this.arguments,
     )
 
 

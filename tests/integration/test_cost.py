@@ -19,10 +19,10 @@ from tests.fixtures.messages import publishes
 from tests.fixtures.road import BATCH, CALLS, INSTRUCTIONS, SEND, WORK, measured
 
 PINNED = {
-    (SEND, CALLS): 40,
-    (WORK, CALLS): 78.48,
-    (SEND, INSTRUCTIONS): 1315,
-    (WORK, INSTRUCTIONS): 2952,
+    (SEND, CALLS): 37,
+    (WORK, CALLS): 69.5,
+    (SEND, INSTRUCTIONS): 1267,
+    (WORK, INSTRUCTIONS): 2464.8,
 }
 LIMITS = {SEND: 40, WORK: 80}
 NEARLY = 0.02
@@ -87,7 +87,7 @@ def test_what_a_server_does_for_fifty_tasks(redis_url: str, server: "redis.Redis
     assert consumer.commit(completions, store) == [SETTLED] * BATCH
     commit = asked(server)
     assert commit.pop("evalsha") == 1
-    assert sum(commit.values()) == 309
+    assert sum(commit.values()) == 212
     consumer.close()
     broker.close()
 

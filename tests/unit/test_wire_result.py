@@ -51,6 +51,46 @@ def test_keys_are_celerys_in_its_order() -> None:
     assert keys(placed, extended=True) == [*ALWAYS, "group_id", "parent_id", *CALL, "task_id"]
 
 
+@given(
+    st.fixed_dictionaries(
+        {
+            "result": values,
+            "args": st.lists(values),
+            "kwargs": st.dictionaries(st.text(), values),
+            "children": st.none() | st.lists(st.lists(texts)),
+            "retries": st.integers(0, 3),
+            **dict.fromkeys(("status", "name", "worker", "queue", "task_id"), texts),
+            **dict.fromkeys(("traceback", "date_done", "group_id", "parent_id"), st.none() | texts),
+        }
+    ),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_it_is_written_as_celery_writes_it(fields: dict[str, Any], extended: bool) -> None:
+    names = [*ALWAYS, "group_id", "parent_id", *(CALL if extended else ()), "task_id"]
+    absent = {name for name in ("group_id", "parent_id") if not fields[name]}
+    expected = {name: fields[name] for name in names if name not in absent}
+    written = kombu_text(expected)
+    assert encode(ResultDocument(**fields), extended) == written
+    cut = kombu_text({"args": fields["args"], "kwargs": fields["kwargs"]})[1:-1]
+    assert encode(ResultDocument(**fields), extended, arguments=cut) == written
+
+
+def kombu_text(mapping: dict[str, Any]) -> bytes:
+    """Return the JSON of the standard library, dates in kombu's form."""
+
+    def typed(value: date) -> dict[str, str]:
+        return {"__type__": "date", "__value__": value.isoformat()}
+
+    return json.dumps(mapping, default=typed).encode()
+
+
+def test_a_call_that_cannot_be_written_is_shown() -> None:
+    document = ResultDocument(status="SUCCESS", args=[1, {2}], kwargs={"x": 1})
+    read = json.loads(encode(document, extended=True))
+    assert (read["args"], read["kwargs"]) == ("[1, {2}]", {"x": 1})
+
+
 def test_a_document_has_celerys_text() -> None:
     document = ResultDocument(status="SUCCESS", task_id="one", result=[4], date_done="then")
     assert encode(document) == (

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celeriac.exceptions import DecodeError, EncodeError
+from celeriac.exceptions import ContentDisallowed, DecodeError, EncodeError
+from celeriac.message import Message
 from celeriac.wire.task import (
+    Body,
     Call,
     Headers,
     decode_body,
@@ -17,6 +19,7 @@ from celeriac.wire.task import (
     encode_body,
     encode_headers,
     format_time,
+    open_body,
     parse_time,
 )
 
@@ -42,6 +45,10 @@ def call(**changes: Any) -> Call:
 
 def headers(**changes: Any) -> bytes:
     return json.dumps({**MINIMAL, **changes}).encode()
+
+
+def opened(body: bytes, accept: frozenset[str] | None = None) -> Body:
+    return open_body(Message(id="one", task="demo.add", headers=b"{}", body=body), None, accept)
 
 
 # -- headers, written --
@@ -308,3 +315,58 @@ def test_what_is_shown_of_the_arguments_is_the_callers_to_say() -> None:
     call = Call(task="t", id="i", origin="", argsrepr="(***)", kwargsrepr="{'pin': ***}")
     headers = decode_headers(encode_headers(call))
     assert (headers.argsrepr, headers.kwargsrepr) == ("(***)", "{'pin': ***}")
+
+
+# -- bodies of messages --
+
+NOTHING = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+
+
+@given(st.lists(values), st.dictionaries(st.text(), values))
+@settings(deadline=None)
+def test_a_body_is_opened_as_it_is_read(args: list[Any], kwargs: dict[str, Any]) -> None:
+    body = encode_body(args, kwargs)
+    assert body.endswith(NOTHING)
+    found, read = opened(body), decode_body(body)
+    assert (found.args, found.kwargs, found.embed) == (read.args, read.kwargs, read.embed)
+
+
+@given(st.lists(values))
+@settings(deadline=None)
+def test_arguments_are_cut_out_of_it(args: list[Any]) -> None:
+    found = opened(encode_body(args, {}))
+    assert found.arguments == json.dumps({"args": args, "kwargs": {}}).encode()[1:-1]
+    assert opened(encode_body(args, {"x": {}})).arguments == b""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        b'[{"__type__": "date", "__value__": "2026-11-26"}], {}',
+        b"[NaN], {}",
+        b"[[Infinity, -Infinity]], {}",
+        b'["\\ud800"], {}',
+        b"[1], {}",
+        b"[1],  {}",
+        b"[1],{}",
+        b"[[], {}], {}",
+        b'[1], {"x": {}}',
+    ],
+)
+def test_what_only_one_way_reads_is_read_the_same(arguments: bytes) -> None:
+    body = b"[" + arguments + NOTHING
+    found, read = opened(body), decode_body(body)
+    assert repr((found.args, found.kwargs, found.embed)) == repr(
+        (read.args, read.kwargs, read.embed)
+    )
+
+
+@pytest.mark.parametrize("body", [b"[1, {}", b'["x", {}', b"[[1], []", b"[{}, {}", b"[[1], {}, {}"])
+def test_one_that_only_ends_like_a_body_is_refused(body: bytes) -> None:
+    with pytest.raises(DecodeError, match="cannot read"):
+        opened(body + NOTHING)
+
+
+def test_nothing_is_opened_that_is_not_accepted() -> None:
+    with pytest.raises(ContentDisallowed):
+        opened(encode_body([1], {}), frozenset({"application/x-yaml"}))

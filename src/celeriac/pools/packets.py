@@ -20,7 +20,8 @@ _INLINE, _BESIDE = b"\0", b"\1"
 
 # As plain numbers: to join members of an enumeration takes as long as to receive a packet.
 _ALONE = int(socket.MSG_CMSG_CLOEXEC)
-_AT_ONCE = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+_DONTWAIT = int(socket.MSG_DONTWAIT)
+_AT_ONCE = _ALONE | _DONTWAIT
 
 _FRAME = struct.Struct("<IBQ")
 ASK, STORE, OUTCOME, DONE, VOID = range(5)
@@ -38,22 +39,23 @@ def send(
     end: socket.socket, data: bytes, descriptors: Sequence[int] = (), *, block: bool = True
 ) -> bool:
     """Send one packet; False if ``block`` is off and there is no room. Raises OSError."""
+    flags = 0 if block else _DONTWAIT
     beside = -1
-    if len(data) > INLINE:
-        beside = _memory_file(data)
-        descriptors = [*descriptors, beside]
-        data = b""
-    flag = _INLINE if beside < 0 else _BESIDE
-    flags = 0 if block else socket.MSG_DONTWAIT
     try:
+        if len(data) <= _LARGE and not descriptors:
+            end.send(_INLINE + data, flags)
+            return True
+        if len(data) > INLINE:
+            beside = _memory_file(data)
+            descriptors = [*descriptors, beside]
+            data = b""
+        flag = _INLINE if beside < 0 else _BESIDE
         if descriptors:
             # Not socket.send_fds: it takes flags and leaves them aside.
             rights = struct.pack(f"{len(descriptors)}i", *descriptors)
             end.sendmsg([flag, data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
-        elif len(data) > _LARGE:
-            end.sendmsg([flag, data], (), flags)
         else:
-            end.send(flag + data, flags)
+            end.sendmsg([flag, data], (), flags)
     except BlockingIOError:
         return False
     except OSError as error:

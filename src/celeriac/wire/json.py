@@ -13,7 +13,7 @@ that the program has registered. Both directions are pure and thread-safe. Other
 import json
 import sys
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -25,7 +25,7 @@ from celeriac import imports
 from celeriac.exceptions import DecodeError
 from celeriac.wire.repr import saferepr
 
-__all__ = ["decode", "encode", "register_type"]
+__all__ = ["TYPED", "decode", "encode", "register_type", "text"]
 
 LONG = 2048
 """Characters from which a text is worth a look (the standard library takes 3 ns for each, msgspec 0.5)."""
@@ -34,7 +34,8 @@ _fast = msgspec.json.Encoder().encode
 
 _TYPE = "__type__"
 _VALUE = "__value__"
-_TYPE_BYTES = b'"__type__"'
+TYPED = b'"__type__"'
+"""What JSON does not contain if it holds no value that ``decode`` revives."""
 _TYPE_TEXT = '"__type__"'
 
 # A datetime is a date too, so it must come first.
@@ -54,9 +55,14 @@ def encode(value: Any, root: str | tuple[str, ...] = "result") -> bytes:
     at ``root``; a tuple of names stands for the items of the sequence or mapping ``value`` instead.
     """
     try:
+        kind = type(value)
+        if kind is str:
+            return text(value)
+        if kind is int:
+            return b"%d" % value
         if _holds_long_text(value):
             return _in_parts(value)
-        return _ENCODER.encode(value).encode("ascii")
+        return "".join(_write(value, 0)).encode("ascii")
     except MemoryError:
         raise
     except Exception as error:  # __json__() is the user's code and may raise anything
@@ -90,8 +96,7 @@ def _in_parts(value: Any) -> bytes:
     """Return the same as the encoder does, with long texts written by a faster one."""
     kind = type(value)
     if kind is str:
-        # Where it writes text as it is, the other escapes.
-        return _fast(value) if value.isascii() and "\x7f" not in value else _plain(value)
+        return text(value)
     if kind is not dict:
         return b"[%b]" % b", ".join(_items(value))
     pieces: list[bytes] = []
@@ -104,6 +109,12 @@ def _in_parts(value: Any) -> bytes:
         else:
             rest[key] = item
     return b"{%b}" % b", ".join([*pieces, *_texts(rest)])
+
+
+def text(value: str) -> bytes:
+    """Return a text as JSON."""
+    # What msgspec writes as it is, the standard library escapes.
+    return _fast(value) if value.isascii() and "\x7f" not in value else _plain(value)
 
 
 def _items(values: Sequence[Any]) -> list[bytes]:
@@ -123,7 +134,7 @@ def _texts(values: Any) -> tuple[bytes, ...]:
 
 
 def _plain(value: Any) -> bytes:
-    return _ENCODER.encode(value).encode("ascii")
+    return "".join(_write(value, 0)).encode("ascii")
 
 
 def decode(data: bytes | str) -> Any:
@@ -132,7 +143,7 @@ def decode(data: bytes | str) -> Any:
     Accepts what Celery accepts: NaN, Infinity and lone surrogates included. Raises DecodeError for
     everything else, nesting too deep for the interpreter included.
     """
-    if (_TYPE_BYTES in data) if isinstance(data, bytes) else (_TYPE_TEXT in data):
+    if (TYPED in data) if isinstance(data, bytes) else (_TYPE_TEXT in data):
         return _read(data, _TYPED_DECODER)
     try:
         return msgspec.json.decode(data)
@@ -242,5 +253,23 @@ ABOUT = (
 )
 
 _ENCODER = json.JSONEncoder(default=_write_typed)
+
+
+def _chunks() -> Callable[[Any, int], Iterable[str]]:
+    """Return what ``_ENCODER`` makes anew for each value, which takes longer than to write a small one.
+
+    It does not look for what contains itself: that ends as a RecursionError, and is explained then.
+    """
+    compiled: Any = getattr(json.encoder, "c_make_encoder", None)
+    if compiled is None:  # An interpreter without it.
+        return lambda value, _: (_ENCODER.encode(value),)
+    quoted = json.encoder.encode_basestring_ascii
+    written: Callable[[Any, int], Iterable[str]] = compiled(
+        None, _write_typed, quoted, None, ": ", ", ", False, False, True
+    )
+    return written
+
+
+_write = _chunks()
 _PLAIN_DECODER = json.JSONDecoder()
 _TYPED_DECODER = json.JSONDecoder(object_hook=_revive)

@@ -36,7 +36,7 @@ def saferepr(value: Any, limit: int = 1024, depth: int = 3) -> str:
     if depth <= 0:
         depth = _DEEPEST
     try:
-        if _is_small((value,), depth):
+        if (not value and type(value) in _CONTAINERS) or _is_small((value,), depth):
             text = repr(value)
             if len(text) <= limit:
                 return text

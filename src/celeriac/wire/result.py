@@ -57,6 +57,10 @@ class ResultDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _DOCUMENT = msgspec.json.Decoder(ResultDocument)
+_HEAD = b'{"status": %b, "result": %b, "traceback": %b, "children": %b, "date_done": %b'
+_ABOUT_CALL = b', "name": %b, %b, "worker": %b, "retries": %b, "queue": %b'
+_known = lru_cache(maxsize=1024, typed=True)(json.encode)
+"""Writes what is the same for many tasks: names of tasks, queues and workers, and states."""
 _COMPRESSED = b"\x00celery-compressed\x00"
 
 # Keys that need more than the fast decoder: typed values, and stamps that lie flat in the document.
@@ -71,17 +75,63 @@ def encode(
     extended: bool = False,
     serializer: str = "json",
     compression: str | None = None,
+    arguments: bytes = b"",
 ) -> bytes:
     """Return the document in the form of a serializer, compressed if a method is named.
 
     ``extended`` writes the fields about the call too; arguments that this serializer cannot write
-    are shown as text there. Raises EncodeError naming the path to what cannot be written, such as
-    ``result["when"]``.
+    are shown as text there. JSON takes them from ``arguments`` (see ``task.Body``), if there are some:
+    what has been read as it is need not be written anew. Raises EncodeError naming the path to what
+    cannot be written, such as ``result["when"]``.
     """
+    if serializer == "json" and not document.stamps:
+        data = _in_pieces(document, extended, arguments)
+    else:
+        data = _written(_mapping(document, extended, serializer), serializer)
+    return data if compression is None else _compressed(data, compression)
+
+
+def _in_pieces(document: ResultDocument, extended: bool, arguments: bytes) -> bytes:
+    """Return the JSON of ``_mapping``, piece by piece.
+
+    Most pieces are the same for many tasks, or next to nothing, and there is a document for each
+    task: written in one go it took twice as long.
+    """
+    pieces = _HEAD % (
+        _known(document.status),
+        json.encode(document.result),
+        b"null" if document.traceback is None else json.encode(document.traceback),
+        b"[]" if document.children == [] else json.encode(document.children, "children"),
+        b"null" if document.date_done is None else json.text(document.date_done),
+    )
+    if document.group_id:
+        pieces += b', "group_id": ' + json.encode(document.group_id)
+    if document.parent_id:
+        pieces += b', "parent_id": ' + json.encode(document.parent_id)
+    if extended:
+        pieces += _ABOUT_CALL % (
+            _known(document.name),
+            arguments or _written(_arguments(document), "json")[1:-1],
+            _known(document.worker),
+            _known(document.retries),
+            _known(document.queue),
+        )
+    return b'%b, "task_id": %b}' % (pieces, json.encode(document.task_id))
+
+
+def _arguments(document: ResultDocument) -> dict[str, Any]:
+    return {"args": document.args, "kwargs": document.kwargs}
+
+
+def _mapping(document: ResultDocument, extended: bool, serializer: str) -> dict[str, Any]:
+    traceback = document.traceback
+    if traceback is not None and serializer != "json":
+        # Lone surrogates, which a source file may well contain, have no form outside of JSON.
+        traceback = traceback.encode(errors="backslashreplace").decode()
     mapping: dict[str, Any] = {
         "status": document.status,
         "result": document.result,
-        "traceback": document.traceback,
+        "traceback": traceback,
         "children": document.children,
         "date_done": document.date_done,
     }
@@ -92,16 +142,7 @@ def encode(
     if extended:
         mapping |= _about_call(document)
     mapping["task_id"] = document.task_id
-    try:
-        if serializer == "json":  # at once: each call counts on this road
-            data = json.encode(mapping, tuple(mapping))
-        else:
-            data = _written(mapping, serializer)
-    except EncodeError:
-        if not _shows_arguments(mapping, serializer):
-            raise
-        data = _written(mapping, serializer)
-    return data if compression is None else _compressed(data, compression)
+    return mapping
 
 
 def encode_failure(
@@ -125,21 +166,24 @@ def encode_failure(
         return encode(stored, extended)
 
 
-def _written(mapping: dict[str, Any], serializer: str) -> bytes:
-    if mapping["traceback"] is not None and serializer != "json":
-        # Lone surrogates, which a source file may well contain, have no form outside of JSON.
-        mapping["traceback"] = mapping["traceback"].encode(errors="backslashreplace").decode()
-    return serializers.encode(mapping, serializer, tuple(mapping)).data
+def _written(fields: dict[str, Any], serializer: str) -> bytes:
+    """Return fields in this form; arguments that it cannot write are shown as text."""
+    try:
+        return serializers.encode(fields, serializer, tuple(fields)).data
+    except EncodeError:
+        if not _shows_arguments(fields, serializer):
+            raise
+        return serializers.encode(fields, serializer, tuple(fields)).data
 
 
-def _shows_arguments(mapping: dict[str, Any], serializer: str) -> bool:
+def _shows_arguments(fields: dict[str, Any], serializer: str) -> bool:
     """Replace arguments that cannot be written by their text; whether there were any."""
     changed = False
     for name in ("args", "kwargs"):
         try:
-            serializers.encode(mapping.get(name), serializer)
+            serializers.encode(fields.get(name), serializer)
         except EncodeError:
-            mapping[name] = saferepr(mapping[name])
+            fields[name] = saferepr(fields[name])
             changed = True
     return changed
 
@@ -152,8 +196,7 @@ def _compressed(data: bytes, compression: str) -> bytes:
 def _about_call(document: ResultDocument) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "name": document.name,
-        "args": document.args,
-        "kwargs": document.kwargs,
+        **_arguments(document),
         "worker": document.worker,
         "retries": document.retries,
         "queue": document.queue,

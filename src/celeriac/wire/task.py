@@ -103,6 +103,10 @@ class Body(msgspec.Struct, frozen=True):
     args: Sequence[Any]
     kwargs: dict[str, Any]
     embed: dict[str, Any]
+    arguments: bytes = b""
+    """The fields ``args`` and ``kwargs`` of a result document, where they can be cut out of the body
+    as they are in it; else empty.
+    """
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -144,10 +148,14 @@ PROTOCOL_HEADERS = frozenset(_Document.__struct_fields__)
 
 _HEADERS = msgspec.json.Decoder(Headers)
 _DOCUMENT = msgspec.json.Encoder()
+_PLAIN_BODY = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], dict[str, Any]])
 _PARTS = ("args", "kwargs", "embed")
 _LINKS = ("callbacks", "errbacks", "chain", "chord")
 _LINK_NAMES = frozenset(_LINKS)
 _EMPTY_EMBED = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+_ONLY_ARGS = b", {}" + _EMPTY_EMBED
+"""How a body ends that has no keyword arguments; what stands before is ``[`` and the others."""
+_CUT = -len(_ONLY_ARGS)
 
 
 # -- headers --
@@ -313,9 +321,23 @@ def decode_body(
 
 def open_body(message: Message, compression: str | None, accept: frozenset[str] | None) -> Body:
     """Return the parts of a message's body, as ``decode_body`` does; raises as it does."""
-    return decode_body(
-        message.body, message.content_type, message.content_encoding, compression, accept
-    )
+    data, content_type = message.body, message.content_type
+    if (
+        data.endswith(_EMPTY_EMBED)
+        and content_type == serializers.JSON
+        and compression is None
+        and (accept is None or content_type in accept)
+        and json.TYPED not in data
+    ):
+        try:
+            args, kwargs, embed = _PLAIN_BODY.decode(data)
+        except (ValueError, RecursionError):
+            pass  # What only the other way reads, or an error to explain.
+        else:
+            bare = data.endswith(_ONLY_ARGS)
+            arguments = b'"args": %b, "kwargs": {}' % data[1:_CUT] if bare else b""
+            return Body(args, kwargs, embed, arguments)
+    return decode_body(data, content_type, message.content_encoding, compression, accept)
 
 
 def _loose_body(body: Any) -> Body:

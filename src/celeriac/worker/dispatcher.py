@@ -115,9 +115,11 @@ class Dispatcher:
                 return Deferred(delivery.receipt, eta)
         except (DecodeError, ContentDisallowed, SecurityError) as error:
             return self._undecodable(delivery, error)
-        return self._flight(delivery, task, headers)
+        return self._flight(delivery, task, headers, keeps)
 
-    def _flight(self, delivery: Delivery, task: TaskOptions, headers: wire.Headers) -> Flight:
+    def _flight(
+        self, delivery: Delivery, task: TaskOptions, headers: wire.Headers, keeps: bool
+    ) -> Flight:
         message = delivery.message
         hard, soft = headers.timelimit
         job = Job(
@@ -133,7 +135,6 @@ class Dispatcher:
         limits = NO_LIMITS if soft is None and hard is None else Limits(soft, hard)
         if run_log.received_log.isEnabledFor(logging.INFO):
             run_log.received(headers)
-        keeps = _keeps_errors(task, headers.ignore_result)
         return Flight(job, delivery, task, limits, headers.retries, keeps)
 
     def _given_up(self, delivery: Delivery, keeps: bool) -> Refused:

@@ -32,9 +32,10 @@ class Decision(Struct, frozen=True):
     """The run is retried in its task's name: the message of the next one goes out with this."""
 
 
+_EARLY_SUCCESS, _LATE_SUCCESS = Decision(None), Decision(ACK)
+
 _TABLE: dict[Ending, tuple[Settlement | None, Settlement]] = {
     # ending: (acks early, acks late)
-    Ending.SUCCEEDED: (None, ACK),
     Ending.FAILED: (None, ACK),
     Ending.RETRIED: (None, ACK),
     Ending.IGNORED: (None, ACK),
@@ -58,6 +59,8 @@ def settle(
     ``task`` is None if the message names none that is known. ``losses`` are the attempts counted so
     far, ``limit`` is ``task_delivery_limit``; ``retries`` are those that the task has had.
     """
+    if ending is Ending.SUCCEEDED:  # At once: most do.
+        return _LATE_SUCCESS if task is not None and task.acks_late else _EARLY_SUCCESS
     early, late = _TABLE[ending]
     killed = ending in (Ending.LOST, Ending.TIMED_OUT)
     if ending is Ending.LOST and task is not None and task.retry_on_worker_lost:

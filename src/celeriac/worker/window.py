@@ -27,7 +27,8 @@ class Window:
         self._means: dict[str, float] = {}
         self._recent: float | None = None
         self._pending = 0.0
-        self._long = 0
+        self._budget = slots * AHEAD
+        """Seconds of work that may wait ahead of the slots that no long task keeps."""
         self._cap = MOST
         self._clogged = False
 
@@ -47,7 +48,7 @@ class Window:
         free = max(0, self.slots - held)
         ahead = 0
         if self._recent is not None and self._recent < AHEAD and not self._clogged:
-            ahead = int(self._budget() / self._recent)
+            ahead = int(self._budget / self._recent)
         total = min(MOST, self._cap, self.slots + ahead)
         return max(free, total - held, 0)
 
@@ -64,19 +65,19 @@ class Window:
         if self._multiplier is not None or held < self.slots:
             return True
         mean = self._means.get(task)
-        return mean is not None and mean < AHEAD and self._pending + mean <= self._budget()
+        return mean is not None and mean < AHEAD and self._pending + mean <= self._budget
 
     def enter(self, task: str) -> None:
         """Count a message that stays."""
         mean = self._means.get(task)
         if mean is None or mean >= AHEAD:
-            self._long += 1
+            self._budget = max(0.0, self._budget - AHEAD)
         else:
             self._pending += mean
 
     def reset(self, tasks: list[str]) -> None:
         """Count anew: these are the messages that are held now."""
-        self._pending, self._long = 0.0, 0
+        self._pending, self._budget = 0.0, self.slots * AHEAD
         for task in tasks:
             self.enter(task)
 
@@ -91,9 +92,6 @@ class Window:
     def clogged(self) -> None:
         """Every slot runs much longer than was thought: claim nothing ahead until a run has ended."""
         self._clogged = True
-
-    def _budget(self) -> float:
-        return max(0, self.slots - self._long) * AHEAD
 
     def _fixed(self) -> int:
         return MOST if self._multiplier == 0 else self.slots * (self._multiplier or 0)
