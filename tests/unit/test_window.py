@@ -2,7 +2,7 @@
 
 import pytest
 
-from celeriac.worker.window import AHEAD, MOST, Window
+from celeriac.worker.window import AHEAD, MOST, MOST_AHEAD, Window
 
 SHORT, LONG = AHEAD / 10, AHEAD * 10
 
@@ -41,6 +41,8 @@ class TestRoom:
 
     def test_the_shortest_tasks_are_claimed_up_to_the_most(self) -> None:
         assert window(a=0.0).room(0) == MOST
+        assert window(a=0.0).room(MOST_AHEAD - 5) == 5
+        assert window(a=0.0).room(MOST_AHEAD) == 0
 
     def test_more_slots_claim_more(self) -> None:
         assert window(8, a=SHORT).room(0) > window(2, a=SHORT).room(0)
@@ -58,7 +60,7 @@ class TestRoom:
 
     def test_a_multiplier_of_zero_is_the_most(self) -> None:
         assert Window(4, 0).room(0) == MOST
-        assert Window(4, 0).room(MOST) == 0
+        assert Window(4, 0).room(MOST_AHEAD) == 0
 
 
 class TestAdmission:

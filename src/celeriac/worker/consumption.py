@@ -22,7 +22,7 @@ from celeriac.service import Service
 from celeriac.worker.completer import Completer
 from celeriac.worker.dispatcher import Deferred, Dispatcher, Refused, unknown
 from celeriac.worker.flights import Flight, Flights, on_trial
-from celeriac.worker.window import MOST, MOST_BYTES, Window
+from celeriac.worker.window import MOST_AHEAD, MOST_BYTES, Window
 
 log = logging.getLogger("celeriac.worker")
 
@@ -30,7 +30,7 @@ IDLE = 30.0
 """Seconds after which an idle wait begins anew."""
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts at a broker that is away."""
-MOST_HELD = 2 * MOST
+MOST_HELD = 2 * MOST_AHEAD
 """Messages in hand: as many that have run, and wait for their commit, as are ahead of the slots."""
 TRIAL = 1.0
 """Seconds that a task which is on trial waits for another one to end: here, and then in its queue."""

@@ -7,7 +7,11 @@ threads without a lock, since a stale number only makes one claim a little large
 """
 
 MOST = 200
-"""Messages in one batch, and messages ahead of the slots."""
+"""Messages in one batch."""
+MOST_AHEAD = 500
+"""Messages ahead of the slots. Time limits it sooner, except for the shortest tasks: with 200, no-ops on
+Redis ran 10% slower, since their claims were small.
+"""
 MOST_BYTES = 4 * 1024 * 1024
 AHEAD = 0.05
 """Seconds of measured work that may wait ahead of each slot."""
@@ -29,7 +33,7 @@ class Window:
         self._pending = 0.0
         self._budget = slots * AHEAD
         """Seconds of work that may wait ahead of the slots that no long task keeps."""
-        self._cap = MOST
+        self._cap = MOST_AHEAD
         self._clogged = False
 
     def learn(self, task: str, seconds: float) -> None:
@@ -49,8 +53,8 @@ class Window:
         ahead = 0
         if self._recent is not None and self._recent < AHEAD and not self._clogged:
             ahead = int(self._budget / self._recent)
-        total = min(MOST, self._cap, self.slots + ahead)
-        return max(free, total - held, 0)
+        total = min(MOST_AHEAD, self._cap, self.slots + ahead)
+        return max(free, min(MOST, total - held), 0)
 
     def low(self, held: int) -> bool:
         """Whether so little is held that the next claim is worth its price.
@@ -87,11 +91,11 @@ class Window:
 
     def fitted(self) -> None:
         """A claim brought only what may stay: claim more the next time."""
-        self._cap = min(MOST, self._cap * 2)
+        self._cap = min(MOST_AHEAD, self._cap * 2)
 
     def clogged(self) -> None:
         """Every slot runs much longer than was thought: claim nothing ahead until a run has ended."""
         self._clogged = True
 
     def _fixed(self) -> int:
-        return MOST if self._multiplier == 0 else self.slots * (self._multiplier or 0)
+        return MOST_AHEAD if self._multiplier == 0 else self.slots * (self._multiplier or 0)
