@@ -75,7 +75,7 @@ class Client:
         Raises EncodeError for arguments that cannot be written, ValueError for limits or times that
         contradict each other, QueueNotFound if it leads to no queue.
         """
-        route = self._router.find(msgspec.structs.asdict(options), name, args, kwargs)
+        route = self._router.find(options, name, args, kwargs)
         if route.options:
             options = filled(options, route.options)
         due = self._due(options)
@@ -132,10 +132,8 @@ class Client:
     ) -> tuple[bytes, wire.Packed]:
         """Return headers and body of a message, in the serializer and the protocol that are wanted."""
         settings = self.settings
-        how: dict[str, Any] = {
-            "serializer": options.serializer or settings.task_serializer,
-            "compression": options.compression or settings.task_compression,
-        }
+        serializer = options.serializer or settings.task_serializer
+        compression = options.compression or settings.task_compression
         links = (
             listed(options.link) if options.link else None,
             listed(options.link_error) if options.link_error else None,
@@ -143,10 +141,24 @@ class Client:
         if settings.task_protocol == 1:
             encode_v1 = imports.load("celeriac.wire.protocol1:encode_v1")
             found: tuple[bytes, wire.Packed] = encode_v1(
-                call, args, kwargs, *links, options.chord, **how
+                call,
+                args,
+                kwargs,
+                *links,
+                options.chord,
+                serializer=serializer,
+                compression=compression,
             )
             return found
-        body = wire.pack_body(args, kwargs, *links, options.chain, options.chord, **how)
+        body = wire.pack_body(
+            args,
+            kwargs,
+            *links,
+            options.chain,
+            options.chord,
+            serializer=serializer,
+            compression=compression,
+        )
         if body.compression is not None:
             call = msgspec.structs.replace(call, compression=body.compression)
         return wire.encode_headers(call), body

@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from celeriac import zones
 from celeriac.app import Celery
@@ -289,7 +288,7 @@ def _retries(app: Celery, task: AnyTask) -> Found:
 
 def _route(app: Celery, task: AnyTask) -> Found:
     try:
-        app.amqp.router.find(asdict(task.options), task.name, (), {})
+        app.amqp.router.find(task.options, task.name, (), {})
     except QueueNotFound as error:
         yield Finding("queue-not-found", task.name, str(error))
     except Exception:  # noqa: BLE001 - a function in task_routes that wants to see arguments

@@ -6,10 +6,11 @@ a binding. Nothing is declared or sent.
 """
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any, Protocol
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from celeriac import imports
 from celeriac.context import running
@@ -42,6 +43,8 @@ DESTINATION = frozenset(
     }
 )
 """The options of a call that the router deals with; others of a route are handed on."""
+_NAMES = tuple(sorted(DESTINATION))
+_FIELDS = attrgetter(*_NAMES)
 TASK_ROUTES = "celeriac.routing.task_routes:TaskRoutes"
 REMEMBERED = 2000
 """Routes kept: queues may be named after users, and there is no end of those."""
@@ -112,7 +115,7 @@ class Router:
 
     def find(
         self,
-        options: Mapping[str, Any],
+        options: Mapping[str, Any] | Struct,
         name: str,
         args: Any = (),
         kwargs: Mapping[str, Any] = _NOTHING,
@@ -120,33 +123,26 @@ class Router:
     ) -> Route:
         """Return where the call of a task with these options goes.
 
-        ``options`` are those of the call over those of its task; None is the same as missing.
+        ``options`` are those of the call over those of its task, as a mapping or as ``Options``; None
+        is the same as missing.
         Raises QueueNotFound, and ImproperlyConfigured for what cannot be right; what routers of the
         user raise comes through.
         """
-        get = options.get
         key = (
             self.queues.version,
             self._routes and name,
             task is not None or name in self._tasks,
-            get("queue"),
-            get("exchange"),
-            get("routing_key"),
-            get("exchange_type"),
-            get("priority"),
-            get("delivery_mode"),
-            get("router"),
-            get("declare"),
+            _FIELDS(options) if isinstance(options, Struct) else tuple(map(options.get, _NAMES)),
         )
         try:
             route = self._known.get(key)
         except TypeError:  # A list of queues, say, cannot be a key.
-            route = self._decide(options, name, args, kwargs, task)[0]
+            route = self._decide(_mapping(options), name, args, kwargs, task)[0]
         if route is None:
-            route, same = self._decide(options, name, args, kwargs, task)
+            route, same = self._decide(_mapping(options), name, args, kwargs, task)
             if same:
                 self._remember(key, route)
-        return _without(route, options) if route.options else route
+        return _without(route, _mapping(options)) if route.options else route
 
     def route(
         self,
@@ -367,6 +363,10 @@ def _name(exchange: Any) -> str | None:
 def _set(options: Options) -> Options:
     """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _mapping(options: Mapping[str, Any] | Struct) -> Mapping[str, Any]:
+    return asdict(options) if isinstance(options, Struct) else options
 
 
 def _without(route: Route, options: Mapping[str, Any]) -> Route:
