@@ -48,6 +48,9 @@ from celeriac.wire.repr import saferepr
 
 log = logging.getLogger("celeriac.execution")
 
+OVER = (Ending.SUCCEEDED, Ending.FAILED)
+"""Endings after which nothing more comes of a run."""
+
 
 def run(host: Host, job: Job, port: Port) -> Outcome | None:
     """Run a job and return how it ended; None if the parent did not permit it to begin."""
@@ -249,8 +252,7 @@ def returned(this: Run) -> Outcome:
 def finish(this: Run, outcome: Outcome) -> Outcome:
     """Tell that the run is over, and let go of what it held."""
     retval = this.value if this.error is None else this.error.exception
-    over = outcome.ending in (Ending.SUCCEEDED, Ending.FAILED)
-    if over and "after_return" in this.task.handlers:
+    if "after_return" in this.task.handlers and outcome.ending in OVER:
         told = (outcome.state, retval, *call_of(this.request), this.error)
         safely(this.task, "after_return", *told)
     if signals.task_postrun.receivers:

@@ -68,6 +68,8 @@ class Child:
         self.hostname = config.hostname
         self._app = app
         self._config = config
+        self._most_tasks = float("inf") if config.max_tasks is None else config.max_tasks
+        self._most_memory = config.max_memory
         self._slots = slots
         self._slot = slot
         self._stream = stream
@@ -105,11 +107,8 @@ class Child:
     def serve(self, jobs: socket.socket) -> None:
         """Run jobs until there are no more, or this child is to be replaced."""
         receiver = packets.Receiver(jobs)
-        while not self._retires():
-            taken = self._take(receiver)
-            if taken is None:
-                return
-            serial, job = taken
+        while not self._retires() and (packet := self._wait(receiver)):
+            serial, job = _jobs.decode(packet)
             if not self._slots.begin(self._slot, job.number, serial):
                 self._write(packets.frame(packets.VOID, job.number, _encode(serial)))
                 continue
@@ -128,10 +127,6 @@ class Child:
             do_chore(self._app, chore, self.hostname)
             self._write(packets.frame(packets.DONE, chore.number))
             self._slots.end(self._slot)
-
-    def _take(self, receiver: packets.Receiver) -> tuple[int, Job] | None:
-        packet = self._wait(receiver)
-        return None if packet is None else _jobs.decode(packet)
 
     def _wait(self, receiver: packets.Receiver) -> bytes | None:
         """Wait for a packet; None if there will be none, or this child is to end."""
@@ -153,12 +148,9 @@ class Child:
             return mourning.broken(self._app, job, self, error)
 
     def _retires(self) -> bool:
-        if self._retiring:
+        if self._retiring or self._done >= self._most_tasks:
             return True
-        limit = self._config.max_tasks
-        if limit is not None and self._done >= limit:
-            return True
-        cap = self._config.max_memory
+        cap = self._most_memory
         return cap is not None and self._done > 0 and resident_kib() > cap
 
     # -- signals

@@ -129,20 +129,28 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._pending = bytearray()
+        self._needed = 0
+        """Bytes of the frame that has begun, its head included, as far as that is known."""
 
     def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
         """Take in bytes; return the frames that are complete now, as (kind, number, payload)."""
-        pending = self._pending
-        pending += data
+        if self._pending:
+            self._pending += data
+            if len(self._pending) < self._needed:
+                return []
+            data = bytes(self._pending)
+            self._pending.clear()
         frames = []
-        start = 0
-        with memoryview(pending) as view:
-            while len(pending) - start >= _FRAME.size:
-                size, kind, number = _FRAME.unpack_from(pending, start)
-                end = start + _FRAME.size + size
-                if len(pending) < end:
-                    break
-                frames.append((kind, number, bytes(view[start + _FRAME.size : end])))
-                start = end
-        del pending[:start]
+        start, first, length = 0, _FRAME.size, len(data)
+        while first <= length:
+            size, kind, number = _FRAME.unpack_from(data, start)
+            end = first + size
+            if length < end:
+                break
+            frames.append((kind, number, data[first:end]))
+            start, first = end, end + _FRAME.size
+        if start < length:
+            self._pending += data[start:]
+            # Looked at again when there is a whole one: parts of a large one are copied once.
+            self._needed = (first if first > length else end) - start
         return frames

@@ -19,7 +19,7 @@ from msgspec import Struct
 from celeriac import run_log, states
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Broker, Consumer
-from celeriac.completion import Completion, Put, Settlement, Verdict, refused
+from celeriac.completion import SETTLED, Completion, Put, Settlement, Verdict, refused
 from celeriac.exceptions import (
     CeleriacError,
     ImproperlyConfigured,
@@ -328,16 +328,21 @@ class Completer(Service):
         begins = [i for i in batch if i.begins and i.flight is not None and i.flight.task.acks_late]
         if begins:
             self._consumer.start([i.completion.receipt for i in begins if i.completion])
-        loose = [item for item in batch if item.completion is None]
-        for item in loose:
-            item.refusal = self._refusal(item.puts)
-        self._make_loose_true([item for item in loose if item.refusal is None])
         completions = [item.completion for item in batch if item.completion is not None]
-        verdicts = iter(self._consumer.commit(completions, self._store))
-        return [next(verdicts) if item.completion else item.refusal for item in batch]
+        loose = len(completions) < len(batch)
+        if loose:
+            self._make_loose_true([item for item in batch if item.completion is None])
+        verdicts = self._consumer.commit(completions, self._store)
+        if not loose:
+            return list(verdicts)
+        answers = iter(verdicts)
+        return [next(answers) if item.completion else item.refusal for item in batch]
 
     def _make_loose_true(self, items: list[Item]) -> None:
         """Publish and store what follows from runs whose message was acknowledged before."""
+        for item in items:
+            item.refusal = self._refusal(item.puts)
+        items = [item for item in items if item.refusal is None]
         alone = [i for i in items if any(publish.exchange for publish in i.publishes)]
         for item in alone:
             try:
@@ -373,7 +378,7 @@ class Completer(Service):
         if flight is None:
             return
         number = flight.job.number
-        stale = verdict is not None and verdict.kind == "stale"
+        stale = verdict is not SETTLED and verdict is not None and verdict.kind == "stale"
         if item.begins:
             flight.acknowledged = not flight.task.acks_late and not stale
             self._pool.permit(number, not stale)
