@@ -15,7 +15,11 @@ CELERY_ENV := .interop-env
 CELERY := $(CELERY_ENV)/.celeriac-peer
 CHECKED := $(wildcard src tests benchmarks examples)
 # In this order: what fails fast comes first.
-TESTS := $(wildcard $(addprefix tests/,unit contract fuzz integration faults interop))
+TESTS := $(wildcard $(addprefix tests/,unit contract fuzz integration interop))
+# By themselves, since they hold the processes that they kill to a time.
+FAULTS := $(wildcard tests/faults)
+# Files of tests that run side by side: most wait for processes that start.
+JOBS ?= 2
 
 # More options for pytest: make unit PYTEST="-k settlement -x"
 PYTEST ?=
@@ -46,7 +50,8 @@ demo: $(if $(BROKER),$(SERVERS),$(RUNTIME)) ## See a worker do a real job (BROKE
 	@BROKER="$(BROKER)" $(BIN)/python examples/stdlib_census/demo.py
 
 test: $(DEV) format lint types docs $(SERVICES) $(CELERY) ## Check everything, then run every test (what CI runs)
-	$(BIN)/python -m pytest $(PYTEST) $(TESTS)
+	$(BIN)/python -m pytest $(PYTEST) --numprocesses $(JOBS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest $(PYTEST) $(FAULTS)
 
 check: $(DEV) format lint types architecture ## Check format, lint, types and architecture; run no other test
 

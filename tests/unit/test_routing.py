@@ -239,7 +239,7 @@ class TestMemory:
             {"exchange": "C.dq2", "routing_key": "v"},
             {"exchange_type": "topic"},
         ],
-        ids=str,
+        ids=lambda option: next(iter(option)),
     )
     def test_every_option_counts(self, call: dict[str, Any]) -> None:
         router = Router(Settings())

@@ -214,7 +214,9 @@ class _Method:
 
 
 @pytest.mark.parametrize(
-    "receiver", [_takes_hour, lambda sender: None, _Method().takes_nothing], ids=repr
+    "receiver",
+    [_takes_hour, lambda sender: None, _Method().takes_nothing],
+    ids=["function", "lambda", "method"],
 )
 def test_a_receiver_must_take_any_keyword(bell: Signal, receiver: Any) -> None:
     with pytest.raises(ValueError, match=r"of signal bell must take any keyword .*\*\*kwargs"):
