@@ -16,7 +16,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.paths import REPORTS, ROOT
 from benchmarks.run import Series, run
 from benchmarks.servers import Servers
-from benchmarks.systems import CELERIAC, PEERS, System
+from benchmarks.systems import PEERS, System
 from benchmarks.workload import Effort, Workload
 from benchmarks.workloads import SHORT, WORKLOADS
 
@@ -91,10 +91,7 @@ def _systems(names: Sequence[str], kind: systems.Kind, servers: Servers) -> list
     """The systems by name, ready to be measured, always in the same order."""
     found = systems.chosen(names, kind, servers)
     for each in found:
-        if each.name == CELERIAC:
-            environment.require_celeriac()
-        else:
-            environment.ensure_peer(each.name, each.peer.requirements)
+        environment.ensure_peer(each.name, each.peer.requirements)
     return found
 
 

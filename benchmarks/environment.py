@@ -1,9 +1,8 @@
-"""Brings what is measured: an environment for each peer, and the programs of servers.
+"""Brings what is measured: an environment for each library, and the programs of servers.
 
 Each is made once and kept. Nothing is installed into the environment that runs the suite.
 """
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -12,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.paths import ENVIRONMENTS
+from benchmarks.paths import ENVIRONMENTS, ROOT
 
+EDITABLE = "--editable"
+"""The option of pip for a library that is measured as it lies here."""
 _INSTALL_TIMEOUT = 600.0
 _PACKAGES = {
     "redis-server": "redis-server",
@@ -25,23 +26,13 @@ _ELSEWHERE = ("/usr/sbin", "/usr/lib/rabbitmq/bin")
 _MADE_FOR = "requirements.txt"
 
 
-def require_celeriac() -> None:
-    """Raise BenchmarkError when this interpreter cannot import Celeriac's worker."""
-    try:
-        found = importlib.util.find_spec("celeriac.cli.main")
-    except ImportError:
-        found = None
-    if found is None:
-        raise BenchmarkError(
-            f"Celeriac cannot be imported by {sys.executable}; install it there with"
-            " `pip install -e .`, or measure others alone with `--systems celery`"
-        )
-
-
 def ensure_peer(name: str, requirements: Sequence[str]) -> None:
-    """Make a peer's environment unless it is there already. Raises BenchmarkError."""
+    """Make a library's environment unless it is there already. Raises BenchmarkError."""
     folder = ENVIRONMENTS / name
     wanted = "".join(f"{line}\n" for line in requirements)
+    if EDITABLE in requirements:
+        # What it needs may have changed.
+        wanted += (ROOT / "pyproject.toml").read_text()
     made_for = folder / _MADE_FOR
     if made_for.exists() and made_for.read_text() == wanted:
         return

@@ -46,8 +46,9 @@ def gather(systems: Sequence[System]) -> dict[str, str]:
     if "postgres" in kinds:
         facts["postgresql"] = _debian_version("postgresql")
     for system in systems:
-        names = [name.partition("==")[0].partition("[")[0] for name in system.peer.requirements]
-        found = _output(system.peer.python, "-c", _VERSIONS, *(names or ["celeriac", "msgspec"]))
+        required = system.peer.requirements
+        names = [name.partition("==")[0].partition("[")[0] for name in required]
+        found = _output(system.peer.python, "-c", _VERSIONS, *(system.peer.packages or names))
         facts[system.name] = f"{', '.join(found.splitlines())}; on {system.kind}"
     return facts
 

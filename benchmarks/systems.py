@@ -1,17 +1,17 @@
 """The systems that are measured, as values: where they live, how a worker is started, what they can do.
 
-A system is a library with a broker. Celeriac runs in the environment of the suite; each peer in one of
-its own, with the versions that are pinned here. Starts no process.
+A system is a library with a broker. Each runs in an environment of its own: the peers with the versions
+that are pinned here, Celeriac as it lies here, with what it needs and nothing else. Starts no process.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from benchmarks.paths import ENVIRONMENTS
+from benchmarks.environment import EDITABLE
+from benchmarks.paths import ENVIRONMENTS, ROOT
 from benchmarks.servers import Servers
 
 CELERIAC = "celeriac"
@@ -24,8 +24,10 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """A library as it is known before anything runs."""
 
     name: str
-    requirements: tuple[str, ...] = ()
-    """What is installed for it; the first is the library itself. Nothing for Celeriac."""
+    requirements: tuple[str, ...]
+    """What pip installs for it."""
+    packages: tuple[str, ...] = ()
+    """Whose versions a report names; without any, those that are required."""
     kinds: tuple[Kind, ...]
     """Brokers that it is measured on; on the first where it has none of those asked for."""
     worker: str
@@ -51,11 +53,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def python(self) -> str:
         """The interpreter of the environment that it is installed in."""
-        return (
-            str(ENVIRONMENTS / self.name / "bin" / "python")
-            if self.requirements
-            else sys.executable
-        )
+        return str(ENVIRONMENTS / self.name / "bin" / "python")
 
 
 _CELERY_LIKE = """
@@ -76,6 +74,8 @@ PEERS: dict[str, Peer] = {
     for peer in (
         Peer(
             name=CELERIAC,
+            requirements=(EDITABLE, f"{ROOT}[amqp,redis]"),
+            packages=("celeriac", "msgspec", "redis", "hiredis", "pika"),
             kinds=("sqlite", "redis", "amqp"),
             worker="celeriac -A {app}:app worker -c {n} -l WARNING",
             definition=_celery_like(CELERIAC, "sqlite:////nowhere/bench.db"),

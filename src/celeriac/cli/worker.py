@@ -1,16 +1,15 @@
 """``celeriac worker``: start a worker and stay until it has stopped."""
 
 import logging
+import os
 import re
 import socket
 import sys
 from typing import NamedTuple
 
 import click
-import msgspec
 
 from celeriac import log, log_setup, run_log
-from celeriac.cli.development import develop
 from celeriac.cli.options import app_option, listed_names, show_traceback
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.pools.child import ChildConfig
@@ -19,7 +18,7 @@ from celeriac.pools.nursery import AppFailedError
 from celeriac.pools.processes import ProcessPool
 from celeriac.pools.template import TemplateConfig
 from celeriac.settings import Settings
-from celeriac.worker.worker import Worker, WorkerOptions
+from celeriac.worker.ahead import LoadingAhead, foreseen
 
 
 class LogLevel(click.ParamType[int]):
@@ -113,20 +112,28 @@ def worker(  # noqa: PLR0913 - one for each option
         queues=listed_names(queues, "-Q"),
         exclude_queues=listed_names(exclude_queues, "-X"),
     )
-    options = WorkerOptions(hostname=name, concurrency=concurrency, grace=grace, quiet=quiet)
     if dev:
+        from celeriac.cli.development import develop
+        from celeriac.worker.worker import WorkerOptions
+
+        options = WorkerOptions(hostname=name, concurrency=concurrency, grace=grace, quiet=quiet)
         sys.exit(develop(config, options))
     pool = ProcessPool(config)
     pool.launch()
+    # What is needed from here on is imported while the template imports the app.
+    ahead = LoadingAhead(["celeriac.worker.worker:Worker", *foreseen(os.environ)])
     try:
         manifest = pool.manifest()
     except AppFailedError as error:
         if error.traceback:
             show_traceback(error.traceback)
         raise
+    ahead.finish()
+    from celeriac.worker.worker import Worker, WorkerOptions
+
     set_up_logging(manifest, child)
-    if manifest.settings["worker_log_style"] == "json":
-        options = msgspec.structs.replace(options, quiet=True)
+    quiet = quiet or manifest.settings["worker_log_style"] == "json"
+    options = WorkerOptions(hostname=name, concurrency=concurrency, grace=grace, quiet=quiet)
     sys.exit(Worker(pool, manifest, options).run())
 
 

@@ -141,16 +141,18 @@ class FrameReader:
             data = bytes(self._pending)
             self._pending.clear()
         frames = []
-        start, first, length = 0, _FRAME.size, len(data)
-        while first <= length:
+        start, needed, length = 0, _FRAME.size, len(data)
+        while start + _FRAME.size <= length:
             size, kind, number = _FRAME.unpack_from(data, start)
+            first = start + _FRAME.size
             end = first + size
-            if length < end:
+            if end > length:
+                needed = end - start
                 break
             frames.append((kind, number, data[first:end]))
-            start, first = end, end + _FRAME.size
+            start = end
         if start < length:
+            # Looked at again when there is a whole one: the parts of a large one are copied once.
             self._pending += data[start:]
-            # Looked at again when there is a whole one: parts of a large one are copied once.
-            self._needed = (first if first > length else end) - start
+            self._needed = needed
         return frames
