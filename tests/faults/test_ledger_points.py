@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from celeriac.worker.window import MOST
+from celeriac.worker.window import MOST_AHEAD
 from tests.faults.ledger import Plan, run
 from tests.fixtures.ledger_report import Report
 
@@ -30,7 +30,7 @@ def test_a_parent_is_killed_at_each_point_of_its_road(home: Path) -> None:
         "parent.sweep.after:5",
     )
     report = passed(Plan(tasks=5000, seconds=0, at=points), home)
-    assert max(report.in_flight) <= MOST
+    assert max(report.in_flight) <= MOST_AHEAD
 
 
 def test_a_parent_is_killed_around_the_recorded_start_of_a_suspect_run(home: Path) -> None:

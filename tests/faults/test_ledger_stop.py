@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from celeriac.worker.window import MOST
+from celeriac.worker.window import MOST_AHEAD
 from tests.faults.ledger import close
 from tests.fixtures.ledger import Begun, Fault
 from tests.fixtures.ledger_site import Producer, Site, Worker, kill
@@ -70,4 +70,4 @@ def test_a_parent_that_stands_still_inside_a_commit_holds_up_the_others_and_noth
         assert done < 600
         report = close(site, 0, [])
         assert report.passed, f"\n{report}"
-        assert max(report.in_flight) <= MOST
+        assert max(report.in_flight) <= MOST_AHEAD

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.worker.window import MOST
+from celeriac.worker.window import MOST_AHEAD
 from tests.faults.chaos import LONG, chaos, many, passed
 from tests.faults.ledger import Plan
 from tests.faults.rabbit import Place
@@ -55,4 +55,4 @@ def test_a_parent_is_killed_at_each_point_of_its_road(home: Path, place: Place) 
     )
     plan = Plan(tasks=many(2000), seconds=0, at=points, ground=place.ground(), view=place.view)
     report = passed("kill -9 of the parent at points of its road", plan, home)
-    assert max(report.in_flight) <= MOST
+    assert max(report.in_flight) <= MOST_AHEAD

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from celeriac.worker.window import MOST
+from celeriac.worker.window import MOST_AHEAD
 from tests.faults.chaos import LONG, chaos, many, passed
 from tests.faults.ledger import Plan
 from tests.fixtures.ledger_site import Ground
@@ -48,7 +48,7 @@ def test_a_parent_is_killed_at_each_point_of_its_road(home: Path, make_redis: Ma
     ground = Ground(broker=make_redis(durable=True).url())
     plan = Plan(tasks=many(3000), seconds=0, at=points, ground=ground)
     report = passed("kill -9 of the parent at points of its road", plan, home)
-    assert max(report.in_flight) <= MOST
+    assert max(report.in_flight) <= MOST_AHEAD
 
 
 def test_a_parent_is_killed_between_storing_and_settling(home: Path, make_redis: MakeRedis) -> None:

@@ -107,8 +107,8 @@ class Child:
     def serve(self, jobs: socket.socket) -> None:
         """Run jobs until there are no more, or this child is to be replaced."""
         receiver = packets.Receiver(jobs)
-        while not self._retires() and (packet := self._wait(receiver)):
-            serial, job = _jobs.decode(packet)
+        while not self._retires() and (taken := self._take(receiver)):
+            serial, job = taken
             if not self._slots.begin(self._slot, job.number, serial):
                 self._write(packets.frame(packets.VOID, job.number, _encode(serial)))
                 continue
@@ -127,6 +127,10 @@ class Child:
             do_chore(self._app, chore, self.hostname)
             self._write(packets.frame(packets.DONE, chore.number))
             self._slots.end(self._slot)
+
+    def _take(self, receiver: packets.Receiver) -> tuple[int, Job] | None:
+        packet = self._wait(receiver)
+        return None if packet is None else _jobs.decode(packet)
 
     def _wait(self, receiver: packets.Receiver) -> bytes | None:
         """Wait for a packet; None if there will be none, or this child is to end."""
