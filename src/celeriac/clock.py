@@ -68,8 +68,10 @@ def parse_iso(text: str, naive: tzinfo = UTC) -> float:
 def boot_id() -> str:
     """Return an id that changes when the machine starts again, for clocks that restart with it."""
     try:
-        with open(_BOOT_ID_FILE, encoding="ascii") as file:
-            return file.read().strip()
+        # As bytes: an encoding of its own would be imported now, and a process that was forked by
+        # another thread meanwhile would wait for that import for ever.
+        with open(_BOOT_ID_FILE, "rb") as file:
+            return file.read().decode().strip()
     except OSError:
         # Without /proc: the moment of boot, as far as the two clocks tell, to the nearest minute.
         return f"boot-{round((time() - monotonic()) / 60)}"

@@ -100,6 +100,10 @@ class SharedBrokerContract:
         child = {"child", *(f"child {number}" for number in range(20))}
         assert sorted(claimed) == sorted({"before the fork", "parent", *child})
 
+    def test_the_first_publish_imports_nothing(self, make_broker: MakeBroker, start: Start) -> None:
+        """A child that is forked while another thread imports a module waits for it for ever."""
+        assert start(other_process.modules_of_the_first_publish, make_broker).hear() == []
+
     def test_a_fork_while_another_thread_publishes(
         self, make_broker: MakeBroker, consume: Consume, start: Start
     ) -> None:

@@ -2,6 +2,9 @@
 of certificates, which are read.
 """
 
+# To look up a host needs it. Imported at the first connection, it would be missed for ever by a process
+# that another thread forks meanwhile.
+import encodings.idna  # noqa: F401
 import ssl
 from collections.abc import Mapping
 from typing import Any
