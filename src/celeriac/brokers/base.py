@@ -219,7 +219,7 @@ class Consumer(ABC):
         and loses none. Adapters that share a server with the store do it in one transaction
         instead.
         """
-        verdicts = self._refusals(completions, store)
+        verdicts = [self._refusal(completion, store) for completion in completions]
         wanted = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict is SETTLED]
         stale = self._stale([completion.receipt for completion in wanted])
         live = [completion for completion in wanted if completion.receipt not in stale]
@@ -261,15 +261,13 @@ class Consumer(ABC):
         self._published |= named.keys()
 
     @staticmethod
-    def _refusals(completions: Sequence[Completion], store: "ResultStore | None") -> list[Verdict]:
-        """Return a refusal for each whose document the store will never take, SETTLED for the rest."""
-        verdicts = [SETTLED] * len(completions)
+    def _refusal(completion: Completion, store: "ResultStore | None") -> Verdict:
+        """Return a refusal, or SETTLED for what may go on."""
         if store is not None:
-            for n, completion in enumerate(completions):
-                for put in completion.puts:
-                    if len(put.value) > store.max_bytes and (error := store.refusal(put)):
-                        verdicts[n] = refused(error)
-        return verdicts
+            for put in completion.puts:
+                if error := store.refusal(put):
+                    return refused(error)
+        return SETTLED
 
     @abstractmethod
     def _publish(self, publishes: Sequence[Publish]) -> None:

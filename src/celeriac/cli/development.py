@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from celeriac.cli.options import show_traceback
 from celeriac.pools.manifest import AppFailed
 from celeriac.pools.template import TemplateConfig
-from celeriac.worker.worker import WorkerOptions
+from celeriac.worker.options import WorkerOptions
 
 POOL_OPTIONS = {
     "concurrency": "-c",

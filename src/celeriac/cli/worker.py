@@ -8,8 +8,10 @@ import sys
 from typing import NamedTuple
 
 import click
+import msgspec
 
 from celeriac import log, log_setup, run_log
+from celeriac.cli.development import develop
 from celeriac.cli.options import app_option, listed_names, show_traceback
 from celeriac.exceptions import ImproperlyConfigured
 from celeriac.pools.child import ChildConfig
@@ -19,6 +21,7 @@ from celeriac.pools.processes import ProcessPool
 from celeriac.pools.template import TemplateConfig
 from celeriac.settings import Settings
 from celeriac.worker.ahead import LoadingAhead, foreseen
+from celeriac.worker.options import WorkerOptions
 
 
 class LogLevel(click.ParamType[int]):
@@ -112,11 +115,8 @@ def worker(  # noqa: PLR0913 - one for each option
         queues=listed_names(queues, "-Q"),
         exclude_queues=listed_names(exclude_queues, "-X"),
     )
+    options = WorkerOptions(hostname=name, concurrency=concurrency, grace=grace, quiet=quiet)
     if dev:
-        from celeriac.cli.development import develop
-        from celeriac.worker.worker import WorkerOptions
-
-        options = WorkerOptions(hostname=name, concurrency=concurrency, grace=grace, quiet=quiet)
         sys.exit(develop(config, options))
     pool = ProcessPool(config)
     pool.launch()
@@ -129,11 +129,11 @@ def worker(  # noqa: PLR0913 - one for each option
             show_traceback(error.traceback)
         raise
     ahead.finish()
-    from celeriac.worker.worker import Worker, WorkerOptions
+    from celeriac.worker.worker import Worker
 
     set_up_logging(manifest, child)
-    quiet = quiet or manifest.settings["worker_log_style"] == "json"
-    options = WorkerOptions(hostname=name, concurrency=concurrency, grace=grace, quiet=quiet)
+    if manifest.settings["worker_log_style"] == "json":
+        options = msgspec.structs.replace(options, quiet=True)
     sys.exit(Worker(pool, manifest, options).run())
 
 

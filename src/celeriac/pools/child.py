@@ -68,8 +68,6 @@ class Child:
         self.hostname = config.hostname
         self._app = app
         self._config = config
-        self._most_tasks = float("inf") if config.max_tasks is None else config.max_tasks
-        self._most_memory = config.max_memory
         self._slots = slots
         self._slot = slot
         self._stream = stream
@@ -152,9 +150,12 @@ class Child:
             return mourning.broken(self._app, job, self, error)
 
     def _retires(self) -> bool:
-        if self._retiring or self._done >= self._most_tasks:
+        if self._retiring:
             return True
-        cap = self._most_memory
+        limit = self._config.max_tasks
+        if limit is not None and self._done >= limit:
+            return True
+        cap = self._config.max_memory
         return cap is not None and self._done > 0 and resident_kib() > cap
 
     # -- signals

@@ -24,7 +24,8 @@ from celeriac.testing.apps import loud, make_current
 from celeriac.testing.clocks import sleepers
 from celeriac.testing.tasks import PING, add_ping
 from celeriac.worker.dispatcher import Find
-from celeriac.worker.worker import Worker, WorkerOptions
+from celeriac.worker.options import WorkerOptions
+from celeriac.worker.worker import Worker
 
 WORKER_LOGLEVEL = os.environ.get("WORKER_LOGLEVEL", "error")
 """The level at which a worker of a test logs, if it logs at all (TESTH-08)."""

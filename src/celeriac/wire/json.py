@@ -60,9 +60,7 @@ def encode(value: Any, root: str | tuple[str, ...] = "result") -> bytes:
             return text(value)
         if kind is int:
             return b"%d" % value
-        if _holds_long_text(value):
-            return _in_parts(value)
-        return "".join(_write(value, 0)).encode("ascii")
+        return _in_parts(value) if _holds_long_text(value) else _plain(value)
     except MemoryError:
         raise
     except Exception as error:  # __json__() is the user's code and may raise anything

@@ -151,7 +151,6 @@ _DOCUMENT = msgspec.json.Encoder()
 _PLAIN_BODY = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], dict[str, Any]])
 _PARTS = ("args", "kwargs", "embed")
 _LINKS = ("callbacks", "errbacks", "chain", "chord")
-_LINK_NAMES = frozenset(_LINKS)
 _EMPTY_EMBED = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 _ONLY_ARGS = b", {}" + _EMPTY_EMBED
 """How a body ends that has no keyword arguments; what stands before is ``[`` and the others."""
@@ -311,12 +310,7 @@ def decode_body(
         body = json.decode(data)
     else:
         body = serializers.decode(data, content_type, content_encoding, accept)
-    if type(body) is list and len(body) == 3:
-        args, kwargs, embed = body
-        plain = type(args) is list and type(kwargs) is dict and type(embed) is dict
-        if plain and embed.keys() <= _LINK_NAMES and not any(embed.values()):
-            return Body(args, kwargs, embed)
-    return _loose_body(body)
+    return _parts(body)
 
 
 def open_body(message: Message, compression: str | None, accept: frozenset[str] | None) -> Body:
@@ -328,20 +322,27 @@ def open_body(message: Message, compression: str | None, accept: frozenset[str] 
         and compression is None
         and (accept is None or content_type in accept)
         and json.TYPED not in data
+        and (body := _plain_body(data)) is not None
     ):
-        try:
-            args, kwargs, embed = _PLAIN_BODY.decode(data)
-        except (ValueError, RecursionError):
-            pass  # What only the other way reads, or an error to explain.
-        else:
-            bare = data.endswith(_ONLY_ARGS)
-            arguments = b'"args": %b, "kwargs": {}' % data[1:_CUT] if bare else b""
-            return Body(args, kwargs, embed, arguments)
+        return body
     return decode_body(data, content_type, message.content_encoding, compression, accept)
 
 
-def _loose_body(body: Any) -> Body:
-    """Return the parts of a body that is in the form of protocol 1, or not quite what it should be."""
+def _plain_body(data: bytes) -> Body | None:
+    """Return the parts of a body from which nothing follows; None for what ``decode_body`` is to read.
+
+    Nearly all are such bodies, and the decoder checks their form.
+    """
+    try:
+        args, kwargs, embed = _PLAIN_BODY.decode(data)
+    except (ValueError, RecursionError):
+        return None
+    bare = data.endswith(_ONLY_ARGS)
+    return Body(args, kwargs, embed, b'"args": %b, "kwargs": {}' % data[1:_CUT] if bare else b"")
+
+
+def _parts(body: Any) -> Body:
+    """Return the parts of a body of either protocol, if it is one."""
     if isinstance(body, dict) and ("args" in body or {"task", "id"} <= body.keys()):
         return _body(
             body.get("args", ()),

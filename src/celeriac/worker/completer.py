@@ -19,7 +19,7 @@ from msgspec import Struct
 from celeriac import run_log, states
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Broker, Consumer
-from celeriac.completion import SETTLED, Completion, Put, Settlement, Verdict, refused
+from celeriac.completion import Completion, Put, Settlement, Verdict, refused
 from celeriac.exceptions import (
     CeleriacError,
     ImproperlyConfigured,
@@ -329,14 +329,10 @@ class Completer(Service):
         if begins:
             self._consumer.start([i.completion.receipt for i in begins if i.completion])
         completions = [item.completion for item in batch if item.completion is not None]
-        loose = len(completions) < len(batch)
-        if loose:
+        if len(completions) < len(batch):
             self._make_loose_true([item for item in batch if item.completion is None])
-        verdicts = self._consumer.commit(completions, self._store)
-        if not loose:
-            return list(verdicts)
-        answers = iter(verdicts)
-        return [next(answers) if item.completion else item.refusal for item in batch]
+        verdicts = iter(self._consumer.commit(completions, self._store))
+        return [next(verdicts) if item.completion else item.refusal for item in batch]
 
     def _make_loose_true(self, items: list[Item]) -> None:
         """Publish and store what follows from runs whose message was acknowledged before."""
@@ -378,7 +374,7 @@ class Completer(Service):
         if flight is None:
             return
         number = flight.job.number
-        stale = verdict is not SETTLED and verdict is not None and verdict.kind == "stale"
+        stale = verdict is not None and verdict.kind == "stale"
         if item.begins:
             flight.acknowledged = not flight.task.acks_late and not stale
             self._pool.permit(number, not stale)

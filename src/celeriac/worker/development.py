@@ -29,7 +29,8 @@ from celeriac.pools.inline import InlinePool
 from celeriac.pools.manifest import AppFailed, Manifest
 from celeriac.pools.template import TemplateConfig, app_failed, build_manifest, load_app
 from celeriac.worker.changes import Changes
-from celeriac.worker.worker import Worker, WorkerOptions
+from celeriac.worker.options import WorkerOptions
+from celeriac.worker.worker import Worker
 
 AGAIN = 3
 """Exit status of a serving process that is to be begun anew."""

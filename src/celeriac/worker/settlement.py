@@ -32,10 +32,9 @@ class Decision(Struct, frozen=True):
     """The run is retried in its task's name: the message of the next one goes out with this."""
 
 
-_EARLY_SUCCESS, _LATE_SUCCESS = Decision(None), Decision(ACK)
-
 _TABLE: dict[Ending, tuple[Settlement | None, Settlement]] = {
     # ending: (acks early, acks late)
+    Ending.SUCCEEDED: (None, ACK),
     Ending.FAILED: (None, ACK),
     Ending.RETRIED: (None, ACK),
     Ending.IGNORED: (None, ACK),
@@ -50,6 +49,14 @@ _TABLE: dict[Ending, tuple[Settlement | None, Settlement]] = {
     Ending.UNDECODABLE: (DEAD, DEAD),
 }
 
+_OPTIONAL = (Ending.FAILED, Ending.TIMED_OUT, Ending.LOST)
+"""Endings of which the options of a task decide as well."""
+_DECIDED = {
+    ending: (Decision(early), Decision(late))
+    for ending, (early, late) in _TABLE.items()
+    if ending not in _OPTIONAL
+}
+
 
 def settle(
     ending: Ending, task: TaskOptions | None, losses: int, limit: int, retries: int = 0
@@ -59,8 +66,8 @@ def settle(
     ``task`` is None if the message names none that is known. ``losses`` are the attempts counted so
     far, ``limit`` is ``task_delivery_limit``; ``retries`` are those that the task has had.
     """
-    if ending is Ending.SUCCEEDED:  # At once: most do.
-        return _LATE_SUCCESS if task is not None and task.acks_late else _EARLY_SUCCESS
+    if decided := _DECIDED.get(ending):
+        return decided[task is not None and task.acks_late]
     early, late = _TABLE[ending]
     killed = ending in (Ending.LOST, Ending.TIMED_OUT)
     if ending is Ending.LOST and task is not None and task.retry_on_worker_lost:

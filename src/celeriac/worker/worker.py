@@ -14,8 +14,6 @@ from itertools import count
 from time import monotonic, sleep
 from typing import Any
 
-from msgspec import Struct
-
 from celeriac.backoff import exponential, spread
 from celeriac.brokers.base import Broker
 from celeriac.brokers.urls import open_broker
@@ -35,6 +33,7 @@ from celeriac.settings import Settings
 from celeriac.wire import serializers
 from celeriac.worker.banner import banner
 from celeriac.worker.dispatcher import Find
+from celeriac.worker.options import WorkerOptions
 from celeriac.worker.parts import Parts, Post
 
 log = logging.getLogger("celeriac.worker")
@@ -47,16 +46,6 @@ CLOGGED = 1.0
 """Seconds for which every slot must have been busy before what waits behind them is given back."""
 STALLED = 10.0
 """Seconds without a round of the lease thread that end the worker."""
-
-
-class WorkerOptions(Struct, frozen=True, kw_only=True):
-    """What the command line says; None leaves it to the settings."""
-
-    hostname: str
-    concurrency: int | None = None
-    grace: float | None = None
-    """Seconds of warm stop after which it turns cold; None waits without limit."""
-    quiet: bool = False
 
 
 class Worker:

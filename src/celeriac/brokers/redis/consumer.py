@@ -245,7 +245,7 @@ class RedisConsumer(Consumer):
         database = self._database(store)
         if database is None:
             return super().commit(completions, store)
-        verdicts = self._refusals(completions, store)
+        verdicts = [self._refusal(completion, store) for completion in completions]
         wanted: list[Completion] = []
         for n, completion in enumerate(completions):
             if verdicts[n] is SETTLED:
@@ -253,10 +253,7 @@ class RedisConsumer(Consumer):
                     wanted.append(self._routed(completion) if completion.publishes else completion)
                 except ImproperlyConfigured as error:
                     verdicts[n] = refused(str(error))
-        committed = self._committed(wanted, store, database) if wanted else []
-        if len(committed) == len(verdicts):
-            return committed
-        answers = iter(committed)
+        answers = iter(self._committed(wanted, store, database) if wanted else ())
         return [next(answers) if verdict is SETTLED else verdict for verdict in verdicts]
 
     def _routed(self, completion: Completion) -> Completion:

@@ -211,9 +211,8 @@ class SqliteConsumer(Consumer):
         queues: set[str] = set()
         stored: list[str] = []
         with self._database.write() as connection:
-            refusals = self._refusals(completions, store)
-            for completion, refusal in zip(completions, refusals, strict=True):
-                verdict = refusal
+            for completion in completions:
+                verdict = self._refusal(completion, store)
                 if verdict is SETTLED:
                     verdict = self._apply(connection, completion, queues)
                 if verdict.kind in ("settled", "held") and store is not None:
